@@ -58,3 +58,8 @@ func panicOf(f func()) (message string) {
 	f()
 	return ""
 }
+
+// failingStore is a Store that answers every look-up with err, beside a record that would open the route.
+func failingStore(err error) auth.Store {
+	return storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { return goodRecord(), err })
+}

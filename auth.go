@@ -37,8 +37,10 @@ package auth
 import (
 	"context"
 	"crypto/subtle"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -313,9 +315,11 @@ func (a *Authenticator) logFailure(ctx context.Context, err error, presented str
 		level = slog.LevelDebug
 	}
 	if logger := a.log(); logger.Enabled(ctx, level) {
-		// An error may quote its arguments; the log is no place for those.
-		hidden := strings.NewReplacer(presented, "[key]", hash.String(), "[hash]",
-			strings.ToUpper(hex.EncodeToString(hash[:])), "[hash]")
+		// An error may quote its arguments, in whatever spelling; the log is no place for those.
+		digits := hash.String()
+		hidden := strings.NewReplacer(presented, "[key]", digits, "[hash]", strings.ToUpper(digits), "[hash]",
+			hex.EncodeToString([]byte(digits)), "[hash]", fmt.Sprint(hash[:]), "[hash]",
+			base64.RawStdEncoding.EncodeToString(hash[:]), "[hash]", base64.RawURLEncoding.EncodeToString(hash[:]), "[hash]")
 		logger.Log(ctx, level, "auth: the key store failed", "error", hidden.Replace(err.Error()))
 	}
 }

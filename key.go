@@ -169,6 +169,10 @@ func ParseHash(s string) (Hash, error) {
 // String returns 64 lower-case hex digits. Keep them out of logs: a hash there is one leak away from a look-up table.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
+// Format writes what String does, whatever the verb: "%x" of a Stringer would be the hex digits of the hex digits, and
+// a hash that an error quotes in yet another spelling is hard to find and hide.
+func (h Hash) Format(f fmt.State, verb rune) { io.WriteString(f, h.String()) }
+
 // MarshalText returns what String does.
 func (h Hash) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, h[:]), nil }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -52,8 +53,8 @@ func (r *Record) check(now time.Time) error {
 // String returns the ID and the Hint.
 func (r Record) String() string { return r.ID + " (" + r.Hint + ")" }
 
-// GoString returns what String does: no verb of fmt shows the Hash.
-func (r Record) GoString() string { return r.String() }
+// Format writes what String does, whatever the verb: a numeric one would show the Hash as numbers.
+func (r Record) Format(f fmt.State, verb rune) { io.WriteString(f, r.String()) }
 
 // LogValue returns the ID, the Hint, the Name and the Owner.
 func (r Record) LogValue() slog.Value {

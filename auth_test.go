@@ -3,6 +3,10 @@ package auth_test
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -62,4 +66,30 @@ func panicOf(f func()) (message string) {
 // failingStore is a Store that answers every look-up with err, beside a record that would open the route.
 func failingStore(err error) auth.Store {
 	return storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { return goodRecord(), err })
+}
+
+// requestWith is a request that presents key.
+func requestWith(key string) *http.Request {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Authorization", "Bearer "+key)
+	return r
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// leaks reports whether text holds eight characters in a row of the secret part of key.
+func leaks(text, key string) bool {
+	for i := len(auth.Prefix); i+8 <= len(key); i++ {
+		if strings.Contains(text, key[i:i+8]) {
+			return true
+		}
+	}
+	return false
 }

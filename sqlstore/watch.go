@@ -1,0 +1,272 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+const (
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 5 * time.Second
+)
+
+// watchers are the callers of Watch, who hear at once of what this Store changes.
+type watchers struct {
+	mu     sync.RWMutex
+	notify map[*func(auth.Change)]struct{}
+}
+
+func (w *watchers) add(notify *func(auth.Change)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.notify == nil {
+		w.notify = make(map[*func(auth.Change)]struct{})
+	}
+	w.notify[notify] = struct{}{}
+}
+
+// remove returns when nobody is calling notify any more.
+func (w *watchers) remove(notify *func(auth.Change)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.notify, notify)
+}
+
+func (w *watchers) changed(hashes ...auth.Hash) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for notify := range w.notify {
+		for _, hash := range hashes {
+			(*notify)(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		}
+	}
+}
+
+// Watch implements [auth.Watcher]; see Watching above for what it reports and when. On PostgreSQL each call has a
+// connection of its own, outside the pool of the *sql.DB. As long as the table, its triggers or the database are not
+// there, it goes on trying and logs why. notify must not change the Store.
+//
+// The error is ctx's, unless there is no way to connect: no Options.WatchConfig, and a driver that is not pgx's.
+func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
+	s.watchers.add(&notify)
+	defer s.watchers.remove(&notify)
+	if s.dialect != postgres {
+		notify(auth.Change{Kind: auth.ChangesSeen})
+		<-ctx.Done()
+		notify(auth.Change{Kind: auth.ChangesLost})
+		return ctx.Err()
+	}
+	logger := s.logger.With("table", s.table.quoted(""))
+	backoff := minBackoff
+	for {
+		seen, err := s.listen(ctx, notify, logger)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, errDriver) {
+			return wrap("watch", err)
+		}
+		if seen {
+			backoff = minBackoff
+		}
+		// Jitter, so that the instances do not come back all at once when the database does.
+		pause := backoff/2 + rand.N(backoff/2)
+		logger.Warn("sqlstore: not watching for changed keys", "error", err, "retry", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// listen makes a connection and reports what arrives on it until it is lost or ctx is done. It returns whether changes
+// were seen, and why they no longer are.
+func (s *Store) listen(ctx context.Context, notify func(auth.Change), logger *slog.Logger) (seen bool, err error) {
+	l, err := s.connect(ctx, notify)
+	if err != nil {
+		return false, err
+	}
+	defer l.hangUp()
+	if err := l.begin(ctx); err != nil {
+		return false, err
+	}
+	notify(auth.Change{Kind: auth.ChangesSeen})
+	logger.Info("sqlstore: watching for changed keys")
+	err = l.run(ctx)
+	// Before anything that may take time, such as closing a connection that is half dead.
+	notify(auth.Change{Kind: auth.ChangesLost})
+	return true, err
+}
+
+// A listener is a connection that listens. Only one goroutine uses it.
+type listener struct {
+	store  *Store
+	conn   *pgx.Conn
+	notify func(auth.Change)
+	table  uint32 // the OID of the table whose triggers were found
+	nonce  string // what the last heartbeat sent
+	beaten bool   // it has come back
+}
+
+var errDriver = errors.New("the driver of the *sql.DB is not pgx's: set Options.WatchConfig")
+
+// watchConfig returns how to connect. It asks the pool each time, since a BeforeConnect hook may have put a password
+// there that does not last.
+func (s *Store) watchConfig(ctx context.Context) (*pgx.ConnConfig, error) {
+	if s.config != nil {
+		return s.config.Copy(), nil
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	var config *pgx.ConnConfig
+	err = conn.Raw(func(driverConn any) error {
+		c, ok := driverConn.(*stdlib.Conn)
+		if !ok {
+			return errDriver
+		}
+		config = c.Conn().Config()
+		return nil
+	})
+	return config, err
+}
+
+func (s *Store) connect(ctx context.Context, notify func(auth.Change)) (*listener, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	config, err := s.watchConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{store: s, notify: notify}
+	config.OnNotification = l.receive
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is worth preparing
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
+	}
+	// A connection that fails sends a cancel request on another one, which would hang for as long as the first does.
+	// There is nothing to cancel.
+	var connected atomic.Bool
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if connected.Load() {
+			return nil, net.ErrClosed
+		}
+		return dial(ctx, network, address)
+	}
+	l.conn, err = pgx.ConnectConfig(ctx, config)
+	connected.Store(true)
+	return l, err
+}
+
+// hangUp closes the connection and returns when nothing of it is left.
+func (l *listener) hangUp() {
+	conn := l.conn.PgConn()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx)
+	conn.Conn().Close()
+	<-conn.CleanupDone()
+}
+
+// begin listens, and proves that what is announced arrives.
+func (l *listener) begin(ctx context.Context) error {
+	beat, cancel := context.WithTimeout(ctx, l.store.timeout)
+	defer cancel()
+	if _, err := l.conn.Exec(beat, `LISTEN "`+l.store.table.channel()+`"`); err != nil {
+		return err
+	}
+	return l.beat(ctx)
+}
+
+// run receives until the connection fails or ctx is done.
+func (l *listener) run(ctx context.Context) error {
+	for {
+		wait, cancel := context.WithTimeout(ctx, l.store.interval)
+		for wait.Err() == nil {
+			// It calls receive. The end of wait leaves the connection usable.
+			err := l.conn.PgConn().WaitForNotification(wait)
+			if err != nil && (wait.Err() == nil || l.conn.IsClosed()) {
+				cancel()
+				return fmt.Errorf("connection lost: %w", err)
+			}
+		}
+		cancel()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := l.beat(ctx); err != nil {
+			return fmt.Errorf("heartbeat: %w", err)
+		}
+	}
+}
+
+// beat sends an announcement through the database to itself and waits for it, and looks after the triggers. An
+// answer alone would show less: a pooler gives one, but no announcement.
+func (l *listener) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
+	defer cancel()
+	l.nonce, l.beaten = fmt.Sprintf("beat %016x", rand.Uint64()), false
+	var oid sql.Null[uint32]
+	var triggers int
+	err := l.conn.QueryRow(ctx, `SELECT to_regclass($3)::oid,
+			(SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+			WHERE t.tgrelid = to_regclass($3) AND t.tgenabled IN ('O', 'A') AND p.proname = $4),
+			pg_notify($1, $2)::text`,
+		l.store.table.channel(), l.nonce, l.store.table.quoted(""), l.store.table.name+"_notify").
+		Scan(&oid, &triggers, new(sql.NullString))
+	switch {
+	case err != nil:
+		return err
+	case !oid.Valid:
+		return errors.New("there is no such table: call Migrate")
+	case triggers != 3:
+		return fmt.Errorf("%d of the table's 3 triggers are there and enabled", triggers)
+	case l.table != 0 && l.table != oid.V:
+		return errors.New("the table was replaced by another")
+	}
+	l.table = oid.V
+	for !l.beaten {
+		if err := l.conn.PgConn().WaitForNotification(ctx); err != nil {
+			return fmt.Errorf("announcements do not arrive: %w", err)
+		}
+	}
+	return nil
+}
+
+// receive is called with each announcement, as it is read.
+func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
+	if strings.HasPrefix(n.Payload, "beat ") {
+		l.beaten = l.beaten || n.Payload == l.nonce // the others are those of other instances
+		return
+	}
+	var hash auth.Hash
+	if b, err := hex.DecodeString(n.Payload); err == nil && len(b) == len(hash) {
+		copy(hash[:], b)
+		l.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		return
+	}
+	// A TRUNCATE, or what a later version announces.
+	l.notify(auth.Change{Kind: auth.ChangesLost})
+	l.notify(auth.Change{Kind: auth.ChangesSeen})
+}

@@ -132,4 +132,3 @@ func (t *versionTable) TableExists(ctx context.Context, db database.DBTxConn) (e
 	err = db.QueryRowContext(ctx, t.exists, t.name).Scan(&exists)
 	return exists, err
 }
-

@@ -305,4 +305,3 @@ func unprivileged() (attr *syscall.SysProcAttr, uid, gid int, err error) {
 	}
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, uid, gid, nil
 }
-

@@ -1,0 +1,3 @@
+package sqlstore_test
+const crashEnv = "X"
+func crashInRotation(string) {}

@@ -1,0 +1,376 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/pgtest"
+	"github.com/jackc/pgx/v5"
+)
+
+var (
+	seen = auth.Change{Kind: auth.ChangesSeen}
+	lost = auth.Change{Kind: auth.ChangesLost}
+)
+
+// What the Store itself changes is reported before the call returns.
+func TestWatchOwnChanges(t *testing.T) {
+	eachKind(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		w := watch(t, s)
+		reported := func(what string, hashes ...auth.Hash) {
+			t.Helper()
+			missing := make(map[auth.Hash]bool)
+			for _, h := range hashes {
+				missing[h] = true
+			}
+			for len(w.changes) > 0 {
+				delete(missing, (<-w.changes).Hash)
+			}
+			if len(missing) > 0 {
+				t.Errorf("%s returned before it was reported", what)
+			}
+		}
+		old, next := inserted(t, s), record()
+		reported("Insert", old.Hash)
+		next.Replaces = old.ID
+		must(t, s.Replace(t.Context(), next, time.Now()))
+		reported("Replace", old.Hash, next.Hash)
+		must(t, s.Revoke(t.Context(), next.ID, time.Now()))
+		reported("Revoke", next.Hash)
+
+		// Nobody waits for these: they may have been committed all the same.
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		r := record()
+		if err := s.Insert(gone, r); err == nil {
+			t.Error("Insert under a context that is done succeeded")
+		}
+		reported("Insert with an unknown outcome", r.Hash)
+	})
+}
+
+// What psql does is reported as well.
+func TestWatchForeignChanges(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn), openPostgres(t, dsn)
+	r, other := inserted(t, s), inserted(t, s)
+	w := watch(t, s)
+	var fresh auth.Hash
+	fresh[0] = 1
+	for _, test := range []struct {
+		query string
+		want  []auth.Change
+	}{
+		{"UPDATE api_keys SET revoked_at = now() WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET revoked_at = NULL WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET expires_at = now() WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET scopes = '[]' WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET owner = 'b' WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET metadata = '{\"a\":\"b\"}' WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET last_used_at = now() WHERE id = $1", nil},
+		{"UPDATE api_keys SET owner = owner WHERE id = $1", nil},
+		{"UPDATE api_keys SET hash = '\\x01" + strings.Repeat("00", 31) + "' WHERE id = $1",
+			[]auth.Change{changed(r.Hash), changed(fresh)}},
+		{"DELETE FROM api_keys WHERE id = $1", []auth.Change{changed(fresh)}},
+		{"INSERT INTO api_keys (id, hash) VALUES ($1, '\\x01" + strings.Repeat("00", 31) + "')", []auth.Change{changed(fresh)}},
+	} {
+		_, err := db.Exec(test.query, r.ID)
+		must(t, err)
+		if test.want == nil {
+			w.silent(100 * time.Millisecond)
+		} else {
+			w.expect(test.want...)
+		}
+	}
+	must(t, s.Touch(t.Context(), map[string]time.Time{other.ID: time.Now()}))
+	w.silent(100 * time.Millisecond)
+
+	_, err := db.Exec("TRUNCATE api_keys")
+	must(t, err)
+	if a, b := w.next(5*time.Second), w.next(5*time.Second); a != lost || b != seen {
+		t.Errorf("TRUNCATE is reported as %v, %v", a, b)
+	}
+	w.silent(100 * time.Millisecond)
+
+	// A transaction that is rolled back changed nothing.
+	tx, err := db.Begin()
+	must(t, err)
+	_, err = tx.Exec("INSERT INTO api_keys (id, hash) VALUES ($1, $2)", r.ID, r.Hash[:])
+	must(t, err)
+	must(t, tx.Rollback())
+	w.silent(100 * time.Millisecond)
+}
+
+// Two Stores on one database, several Watches on one Store.
+func TestWatchFromElsewhere(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := newPostgres(t, dsn), newPostgres(t, dsn)
+	w1, w2 := watch(t, b), watch(t, b)
+	r := inserted(t, a)
+	w1.expect(changed(r.Hash))
+	w2.expect(changed(r.Hash))
+	start := time.Now()
+	must(t, a.Revoke(t.Context(), r.ID, time.Now()))
+	w1.expect(changed(r.Hash))
+	t.Logf("a revocation arrives %v after the call of Revoke", time.Since(start))
+	w2.expect(changed(r.Hash))
+	w1.end()
+	must(t, a.Insert(t.Context(), record()))
+	w1.silent(50*time.Millisecond, lost)
+}
+
+// The connection of the watcher alone is cut.
+func TestWatchReconnects(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn), openPostgres(t, dsn)
+	w := watch(t, s)
+	for range 3 {
+		var n int
+		err := db.QueryRow("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity " +
+			"WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_notify%'").Scan(&n)
+		must(t, err)
+		if n != 1 {
+			t.Fatalf("%d watchers, want 1", n)
+		}
+		w.expect(lost)
+		w.expect(seen)
+		r := record()
+		_, err = db.Exec("INSERT INTO api_keys (id, hash) VALUES ($1, $2)", r.ID, r.Hash[:])
+		must(t, err)
+		w.expect(changed(r.Hash))
+	}
+}
+
+// Nothing is promised while there is nothing that announces.
+func TestWatchWithoutTriggers(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	db := openPostgres(t, dsn)
+	s, err := sqlstore.NewPostgres(db, &quick)
+	must(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err = s.Watch(ctx, func(c auth.Change) { t.Errorf("without a table, %v is reported", c) })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Watch: %v, want the context's error", err)
+	}
+	must(t, s.Migrate(t.Context()))
+	w := watch(t, s)
+	for _, query := range []string{
+		"ALTER TABLE api_keys DISABLE TRIGGER api_keys_on_update",
+		"DROP TRIGGER api_keys_on_row ON api_keys",
+		"DROP TABLE api_keys",
+	} {
+		_, err := db.Exec(query)
+		must(t, err)
+		if strings.HasPrefix(query, "DROP") {
+			w.silent(2*time.Second, lost)
+			continue
+		}
+		w.expect(lost)
+		w.silent(500*time.Millisecond, lost)
+		_, err = db.Exec("ALTER TABLE api_keys ENABLE TRIGGER api_keys_on_update")
+		must(t, err)
+		w.expect(seen)
+	}
+}
+
+// The watcher needs none of the pool's connections but for a moment.
+func TestWatchSmallPool(t *testing.T) {
+	db := openPostgres(t, pgtest.DSN(t))
+	db.SetMaxOpenConns(1)
+	s, err := sqlstore.NewPostgres(db, &quick)
+	must(t, err)
+	must(t, s.Migrate(t.Context()))
+	w := watch(t, s)
+	r := inserted(t, s)
+	w.expect(changed(r.Hash))
+	must(t, s.Revoke(t.Context(), r.ID, time.Now()))
+	w.expect(changed(r.Hash))
+}
+
+// A connection on which nothing arrives any more, though nobody closed it, is noticed within the bound.
+func TestWatchHalfOpen(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	newPostgres(t, dsn)
+	u, err := url.Parse(dsn)
+	must(t, err)
+	p := newProxy(t, u.Host)
+	u.Host = p.l.Addr().String()
+
+	for _, test := range []struct {
+		name string
+		db   string
+		opts sqlstore.Options
+	}{
+		{"derived", u.String(), quick},
+		{"WatchConfig", dsn, quick},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "WatchConfig" {
+				test.opts.WatchConfig, err = pgx.ParseConfig(u.String())
+				must(t, err)
+			}
+			s, err := sqlstore.NewPostgres(openPostgres(t, test.db), &test.opts)
+			must(t, err)
+			w := watch(t, s)
+			w.silent(3 * quick.HeartbeatInterval) // the heartbeat of a good connection does no harm
+			p.silence(true)
+			start := time.Now()
+			w.expect(lost)
+			bound := quick.HeartbeatInterval + quick.HeartbeatTimeout
+			if took := time.Since(start); took > bound+250*time.Millisecond {
+				t.Errorf("noticed after %v, the bound is %v", took, bound)
+			} else {
+				t.Logf("noticed after %v, the bound is %v", took, bound)
+			}
+			w.silent(700*time.Millisecond, lost) // still cut off
+			p.silence(false)
+			w.expect(seen)
+		})
+	}
+}
+
+// A proxy passes bytes on until it is told to be silent; then it keeps connections open and swallows what arrives.
+type proxy struct {
+	l      net.Listener
+	mu     sync.Mutex
+	silent bool
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	p := &proxy{l: l}
+	var conns sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(func() { cancel(); l.Close(); conns.Wait() })
+	conns.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { client.Close(); server.Close() })
+			conns.Go(func() { p.copy(client, server) })
+			conns.Go(func() { p.copy(server, client) })
+		}
+	})
+	return p
+}
+
+func (p *proxy) silence(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = on
+}
+
+func (p *proxy) copy(dst, src net.Conn) {
+	muted := false
+	buf := make([]byte, 1<<16)
+	for {
+		n, err := src.Read(buf)
+		p.mu.Lock()
+		muted = muted || p.silent // for good: what was swallowed is missing
+		p.mu.Unlock()
+		if muted && err == nil {
+			continue
+		}
+		if !muted {
+			dst.Write(buf[:n])
+		}
+		if err != nil {
+			if !muted || !errors.Is(err, io.EOF) {
+				dst.Close()
+			}
+			return
+		}
+	}
+}
+
+func TestWatchImpossible(t *testing.T) {
+	db, err := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "db"))
+	must(t, err)
+	defer db.Close()
+	s, err := sqlstore.NewPostgres(db, &quick)
+	must(t, err)
+	if err := s.Watch(t.Context(), func(auth.Change) {}); err == nil || t.Context().Err() != nil {
+		t.Errorf("Watch with a driver that cannot: %v", err)
+	}
+}
+
+// Watch leaves no goroutine, however it ends.
+func TestWatchLeavesNothing(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s := newPostgres(t, dsn)
+	_, err := s.Get(t.Context(), "x")
+	if !errors.Is(err, auth.ErrNotFound) {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(dsn)
+	must(t, err)
+	settle := func(most int) int {
+		n := runtime.NumGoroutine()
+		for end := time.Now().Add(3 * time.Second); n > most && time.Now().Before(end); n = runtime.NumGoroutine() {
+			time.Sleep(5 * time.Millisecond)
+		}
+		return n
+	}
+	before := settle(0 + runtime.NumGoroutine())
+	check := func(what string) {
+		t.Helper()
+		if n := settle(before); n > before {
+			stacks := make([]byte, 1<<20)
+			t.Errorf("%s: %d goroutines, before %d\n%s", what, n, before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+	for range 3 {
+		w := watch(t, s)
+		w.expect()
+		w.end()
+	}
+	check("after Watch")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Watch(ctx, func(c auth.Change) { t.Errorf("reported %v", c) }); !errors.Is(err, context.Canceled) {
+		t.Errorf("Watch under a context that is done: %v", err)
+	}
+	check("under a context that is done")
+
+	// Half-open, and ended at different moments of the attempts to come back.
+	for i := range 4 {
+		t.Run("half-open", func(t *testing.T) {
+			p := newProxy(t, u.Host)
+			through := *u
+			through.Host = p.l.Addr().String()
+			opts := quick
+			opts.WatchConfig, err = pgx.ParseConfig(through.String())
+			must(t, err)
+			s, err := sqlstore.NewPostgres(openPostgres(t, dsn), &opts)
+			must(t, err)
+			w := watch(t, s)
+			p.silence(true)
+			w.expect(lost)
+			time.Sleep(time.Duration(i) * 70 * time.Millisecond)
+			w.end()
+		})
+	}
+	check("after a half-open connection")
+}

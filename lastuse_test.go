@@ -99,6 +99,7 @@ func TestUseBatches(t *testing.T) {
 				}
 				time.Sleep(interval / 16)
 			}
+			synctest.Wait()
 			if n := store.count(); n < 45 || n > 56 {
 				t.Errorf("%v: %d writes in 50 intervals", interval, n)
 			}
@@ -233,6 +234,7 @@ func TestUseFailure(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		a.Authenticate(requestWith(keys[1]))
 		second := time.Now()
+		synctest.Wait()
 		if n := store.count(); n < 1 || strings.Count(out.String(), "disk full") != n || !strings.Contains(out.String(), "level=ERROR") {
 			t.Errorf("%d writes, logged %s", n, out.String())
 		}

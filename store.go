@@ -212,12 +212,13 @@ type memoryTable struct {
 	slots []atomic.Pointer[Record] // their number is a power of two
 }
 
-// slot returns where the record with that hash is, or else the empty slot where it would go.
-func (t *memoryTable) slot(hash *Hash) *atomic.Pointer[Record] {
+// slot returns where the record with that hash is, and the record, or else the empty slot where it would go, and nil.
+// A reader must not load the slot again: by then a writer may have put another record into an empty one.
+func (t *memoryTable) slot(hash *Hash) (*atomic.Pointer[Record], *Record) {
 	for i := maphash.Bytes(t.seed, hash[:]); ; i++ {
 		s := &t.slots[i&uint64(len(t.slots)-1)]
 		if r := s.Load(); r == nil || r.Hash == *hash {
-			return s
+			return s, r
 		}
 	}
 }
@@ -235,7 +236,8 @@ func (t *memoryTable) grown(n int) *memoryTable {
 	if t != nil {
 		for i := range t.slots {
 			if r := t.slots[i].Load(); r != nil {
-				bigger.slot(&r.Hash).Store(r)
+				s, _ := bigger.slot(&r.Hash)
+				s.Store(r)
 			}
 		}
 	}
@@ -248,7 +250,8 @@ func (m *MemoryStore) find(hash *Hash) *Record {
 	if t == nil {
 		return nil
 	}
-	return t.slot(hash).Load()
+	_, r := t.slot(hash)
+	return r
 }
 
 // Lookup implements [Store].
@@ -292,7 +295,8 @@ func (m *MemoryStore) insert(r Record) error {
 
 // put makes r, which nobody else may change, the record with its hash; the caller holds m.mu.
 func (m *MemoryStore) put(r Record, report bool) {
-	m.table.Load().slot(&r.Hash).Store(&r)
+	s, _ := m.table.Load().slot(&r.Hash)
+	s.Store(&r)
 	if report {
 		for notify := range m.watchers {
 			(*notify)(Change{RecordChanged, r.Hash})

@@ -177,4 +177,3 @@ func (w *watching) silent(d time.Duration, but ...auth.Change) {
 func changed(hash auth.Hash) auth.Change {
 	return auth.Change{Kind: auth.RecordChanged, Hash: hash}
 }
-

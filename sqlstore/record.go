@@ -15,10 +15,10 @@ import (
 const columns = "id, hash, hint, name, owner, scopes, metadata, created_at, expires_at, revoked_at, last_used_at, " +
 	"created_by, replaces, replaced_by"
 
-// What a timestamptz can hold ends in the year 294276. Nothing begins before the zero time: it is the start of a list.
-var maxTime = time.Date(294276, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
+// Microseconds since 1970 end in the year 294247, a timestamptz 29 years later. Nothing begins before the zero time: it is the start of a list.
+var maxTime = time.Date(294247, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
 
-var errTime = errors.New("does not fit: a time is in the years 1 to 294275")
+var errTime = errors.New("does not fit: a time is in the years 1 to 294246")
 
 // truncate returns t in UTC and microseconds, or an error if it cannot be kept.
 func truncate(t time.Time) (time.Time, error) {

@@ -17,7 +17,7 @@
 // is in it, only hashes. [Migrations] holds the SQL, for the tool that you use; [Store.Migrate] runs it for those who
 // use none.
 //
-// Times keep their microseconds, what is finer is cut off; they come back in UTC. The years 1 to 294275 fit. Scopes
+// Times keep their microseconds, what is finer is cut off; they come back in UTC. The years 1 to 294246 fit. Scopes
 // and metadata are JSON text and survive whatever they hold, a NUL too, and nil stays apart from empty. Text must be
 // valid UTF-8, and without NUL in the other columns. What cannot be kept as it is is refused with an error, and
 // nothing is written. A row that somebody edited into something unreadable is an error, so that its key is answered

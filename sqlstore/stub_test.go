@@ -1,3 +1,0 @@
-package sqlstore_test
-const crashEnv = "X"
-func crashInRotation(string) {}

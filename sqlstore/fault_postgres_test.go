@@ -157,6 +157,15 @@ func checkRotations(t *testing.T, s *sqlstore.Store) {
 	}
 }
 
+func await(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
 func TestPostgresStopsUnderLoad(t *testing.T) {
 	server := pgtest.Start(t)
 	db := openPostgres(t, server.URL("postgres"))
@@ -173,28 +182,20 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 			watching.Store(c.Kind == auth.ChangesSeen)
 		}
 	})
-	await := func(what string, f func() bool) {
-		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("never: %s", what)
-			}
-		}
-	}
 	l := startLoad(t, s)
 	for _, stop := range []func(){server.Stop, server.Crash} {
-		await("watching", watching.Load)
+		await(t, "watching", watching.Load)
 		n := l.answers.Load()
-		await("answers", func() bool { return l.answers.Load() > n+200 })
+		await(t, "answers", func() bool { return l.answers.Load() > n+200 })
 		stop()
-		await("no longer watching", func() bool { return !watching.Load() })
+		await(t, "no longer watching", func() bool { return !watching.Load() })
 		failed := l.failures.Load()
-		await("errors", func() bool { return l.failures.Load() > failed+20 })
+		await(t, "errors", func() bool { return l.failures.Load() > failed+20 })
 		must(t, server.Start())
 	}
-	await("watching", watching.Load)
+	await(t, "watching", watching.Load)
 	n := l.answers.Load()
-	await("answers", func() bool { return l.answers.Load() > n+200 })
+	await(t, "answers", func() bool { return l.answers.Load() > n+200 })
 	l.end()
 }
 
@@ -202,13 +203,13 @@ func TestPostgresConnectionsCutUnderLoad(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	s, db := newPostgres(t, dsn), openPostgres(t, dsn)
 	l := startLoad(t, s)
-	for range 15 {
-		time.Sleep(50 * time.Millisecond)
+	for range 8 {
+		time.Sleep(100 * time.Millisecond)
 		_, err := db.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity " +
 			"WHERE datname = current_database() AND pid <> pg_backend_pid()")
 		must(t, err)
 	}
-	time.Sleep(200 * time.Millisecond)
+	await(t, "answers", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.revoked) > 20 })
 	l.end()
 }
 

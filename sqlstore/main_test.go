@@ -41,6 +41,7 @@ func openPostgres(t testing.TB, dsn string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("pgx", dsn)
 	must(t, err)
+	db.SetMaxIdleConns(16)
 	t.Cleanup(func() { db.Close() })
 	return db
 }

@@ -1,0 +1,161 @@
+package sqlstore_test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/sqlstore"
+)
+
+func ExampleNewPostgres() {
+	ctx := context.Background()
+	// The driver: import _ "github.com/jackc/pgx/v5/stdlib"
+	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20) // the default of 2 opens and closes connections all the time
+
+	store, err := sqlstore.NewPostgres(db, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Migrate(ctx); err != nil {
+		log.Fatal(err)
+	}
+	a := auth.New(store, nil)
+	http.Handle("GET /api/v1/documents", a.Require("documents.read")(http.NotFoundHandler()))
+}
+
+func ExampleNewSQLite() {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "keys")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	db, err := sqlstore.OpenSQLite(filepath.Join(dir, "keys.db"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	store, err := sqlstore.NewSQLite(db, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := store.Migrate(ctx); err != nil {
+		log.Fatal(err)
+	}
+
+	keys := auth.NewKeyring(store, nil)
+	record, _, err := keys.Create(ctx, auth.Grant{Name: "CI", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := keys.Revoke(ctx, record.ID); err != nil {
+		log.Fatal(err)
+	}
+	record, err = store.Get(ctx, record.ID)
+	fmt.Println(record.Name, record.Owner, record.Scopes, record.Check(time.Now()), err)
+	// Output: CI org_1 [documents.read] auth: the API key has been revoked <nil>
+}
+
+// Tokens is a Store for a table that was there before: other names, a SHA-256 in hexadecimal, and no revocation but a
+// flag. One method is all that an Authenticator needs.
+type Tokens struct{ DB *sql.DB }
+
+// Lookup implements auth.Store.
+func (t Tokens) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+	r := auth.Record{Hash: hash}
+	var permissions string
+	var until sql.NullInt64
+	var disabled bool
+	err := t.DB.QueryRowContext(ctx,
+		"SELECT token_id, tenant, permissions, valid_until, disabled FROM tokens WHERE sha256 = ?", hash.String()).
+		Scan(&r.ID, &r.Owner, &permissions, &until, &disabled)
+	if errors.Is(err, sql.ErrNoRows) {
+		return auth.Record{}, auth.ErrNotFound
+	}
+	if err != nil {
+		return auth.Record{}, err // an outage is never "not found"
+	}
+	for _, p := range strings.Fields(permissions) {
+		r.Scopes = append(r.Scopes, auth.Scope(p))
+	}
+	// Return what is there, disabled and expired too: Record.Check decides.
+	if until.Valid {
+		r.ExpiresAt = time.Unix(until.Int64, 0)
+	}
+	if disabled {
+		r.RevokedAt = time.Unix(1, 0) // when it was nobody knows; that it was counts
+	}
+	return r, nil
+}
+
+// Those who have a table of keys already keep it.
+func Example_ownTable() {
+	dir, err := os.MkdirTemp("", "tokens")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	db, err := sqlstore.OpenSQLite(filepath.Join(dir, "tokens.db"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.Exec(`CREATE TABLE tokens (token_id TEXT, sha256 TEXT UNIQUE, tenant TEXT, permissions TEXT,
+		valid_until INTEGER, disabled INTEGER NOT NULL DEFAULT 0)`)
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Keys of this API begin with "acme_"; new ones are made in the same format.
+	format := auth.KeyFormat{Prefix: "acme_"}
+	good, bad := format.NewKey(), format.NewKey()
+	for id, key := range map[int]auth.Key{1: good, 2: bad} {
+		_, err := db.Exec("INSERT INTO tokens VALUES (?, ?, 'acme', 'documents.read documents.write', NULL, ?)",
+			fmt.Sprint(id), auth.SHA256(key.Reveal()).String(), id == 2)
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	a := auth.New(Tokens{db}, &auth.Options{Format: format, Hashers: []auth.Hasher{auth.SHA256}})
+	handler := a.Require("documents.read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		record, _ := auth.FromContext(r.Context())
+		fmt.Fprintf(w, "hello %s", record.Owner)
+	}))
+	for _, key := range []auth.Key{good, bad, format.NewKey()} {
+		r := httptest.NewRequest("GET", "/documents", nil)
+		r.Header.Set("Authorization", "Bearer "+key.Reveal())
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code == http.StatusOK {
+			fmt.Println(w.Code, w.Body)
+			continue
+		}
+		var problem auth.Problem
+		if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(w.Code, problem.Code)
+	}
+	// Output:
+	// 200 hello acme
+	// 401 KEY_REVOKED
+	// 401 INVALID_KEY
+}

@@ -299,6 +299,7 @@ func TestCopiesDoNotWiden(t *testing.T) {
 				required[i] = "a.x"
 			}
 		}})
+		closed := auth.Require("b.x")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Errorf("%s: a key was widened", name) }))
 		for range 3 {
 			r, err := a.Authenticate(requestWith(goodKey))
 			if err != nil {
@@ -310,8 +311,7 @@ func TestCopiesDoNotWiden(t *testing.T) {
 				spoil(one)
 				two, _ := auth.FromContext(r.Context())
 				spoil(two)
-				w := httptest.NewRecorder()
-				auth.Require("b.x")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Errorf("%s: a key was widened", name) })).ServeHTTP(w, r)
+				closed.ServeHTTP(httptest.NewRecorder(), r)
 			})).ServeHTTP(httptest.NewRecorder(), requestWith(goodKey))
 		}
 	}

@@ -332,6 +332,14 @@ func TestRotateTogether(t *testing.T) {
 		b, _ := newSQLite(t, path)
 		rotateTogether(t, a, b)
 	})
+	// A pool of the caller's own, whose transactions begin without a lock.
+	t.Run("sqlite deferred", func(t *testing.T) {
+		db := openDeferred(t, t.TempDir()+"/db")
+		s, err := sqlstore.NewSQLite(db, &quick)
+		must(t, err)
+		must(t, s.Migrate(t.Context()))
+		rotateTogether(t, s)
+	})
 }
 
 func rotateTogether(t *testing.T, stores ...*sqlstore.Store) {

@@ -66,6 +66,15 @@ func newSQLite(t testing.TB, path string) (*sqlstore.Store, *sql.DB) {
 	return s, db
 }
 
+// openDeferred opens an SQLite database with the settings that are required, and no other.
+func openDeferred(t testing.TB, path string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)")
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
 // A kind is a database that the tests run on.
 type kind struct {
 	name string

@@ -27,8 +27,8 @@ import (
 var Migrations embed.FS
 
 // Migrate brings the table up to date and makes it if there is none. Any number of processes may do so at once: on
-// PostgreSQL one works and the others wait, for up to 5 minutes. What was done is noted in a table that is called like
-// that of the keys, with _goose behind it. Use either Migrate or a tool of your own, not both.
+// PostgreSQL one works and the others wait, for as long as ctx lets them. What was done is noted in a table that is
+// called like that of the keys, with _goose behind it. Use either Migrate or a tool of your own, not both.
 func (s *Store) Migrate(ctx context.Context) error { return wrap("migrate", s.migrate(ctx)) }
 
 func (s *Store) migrate(ctx context.Context) error {
@@ -47,13 +47,7 @@ func (s *Store) migrate(ctx context.Context) error {
 		goose.WithSlog(s.logger),
 	}
 	if s.dialect == postgres {
-		id := fnv.New64a()
-		id.Write([]byte("sqlstore " + s.table.quoted("")))
-		locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(int64(id.Sum64())), lock.WithLockTimeout(1, 300))
-		if err != nil {
-			return err
-		}
-		opts = append(opts, goose.WithSessionLocker(locker))
+		opts = append(opts, goose.WithSessionLocker(s.table.advisoryLock()))
 	}
 	provider, err := goose.NewProvider(goose.DialectCustom, s.db, nil, opts...)
 	if err != nil {
@@ -66,6 +60,28 @@ func (s *Store) migrate(ctx context.Context) error {
 		}
 		time.Sleep(rand.N(50 * time.Millisecond))
 	}
+}
+
+// An advisoryLock is a lock.SessionLocker. Goose's own asks again each second, so that ten instances that start at
+// once take ten; this one is woken.
+type advisoryLock int64
+
+var _ lock.SessionLocker = advisoryLock(0)
+
+func (t table) advisoryLock() advisoryLock {
+	id := fnv.New64a()
+	id.Write([]byte("sqlstore " + t.name)) // without the schema, which need not be spelled out
+	return advisoryLock(id.Sum64())
+}
+
+func (l advisoryLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(l))
+	return err
+}
+
+func (l advisoryLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", int64(l))
+	return err
 }
 
 // migrations returns the SQL in Migrations, rendered for the Store's table.

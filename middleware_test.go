@@ -456,6 +456,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		for storeName, store := range c.stores {
 			for hasherName, hasher := range map[string]auth.Hasher{"BLAKE2b": auth.BLAKE2b(nil), "SHA256": auth.SHA256} {
+				store := store
 				if hasherName == "SHA256" && c.most == 2 {
 					r := scopedRecord("a.*")
 					r.Hash = auth.SHA256(goodKey)

@@ -340,7 +340,11 @@ func TestLookupDoesNotWait(t *testing.T) {
 	})
 	<-seen
 	wg.Go(func() { m.Insert(ctx, numbered(1)) })
-	<-held // the writer is inside Insert until it is released
+	select {
+	case <-held: // the writer is inside Insert until it is released
+	case <-time.After(10 * time.Second):
+		t.Fatal("Insert is not reported")
+	}
 	done := make(chan bool)
 	go func() {
 		defer close(done)

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package pgtest starts PostgreSQL servers for tests, from the binaries on the machine. They listen on the loopback
 // interface, keep nothing, and end with the test.
 //

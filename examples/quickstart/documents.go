@@ -1,0 +1,82 @@
+package main
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"sync"
+)
+
+type document struct {
+	ID    string `json:"id"`
+	Title string `json:"title"`
+}
+
+// documents answers the requests that were let through.
+type documents struct{ byID sync.Map }
+
+func newDocuments() *documents {
+	d := new(documents)
+	d.byID.Store("doc_1", document{"doc_1", "Employment contract"})
+	d.byID.Store("doc_2", document{"doc_2", "Non-disclosure agreement"})
+	return d
+}
+
+func (d *documents) list(w http.ResponseWriter, r *http.Request) {
+	all := []document{}
+	for _, doc := range d.byID.Range {
+		all = append(all, doc.(document))
+	}
+	slices.SortFunc(all, func(a, b document) int { return cmp.Compare(a.ID, b.ID) })
+	writeList(w, all)
+}
+
+func (d *documents) create(w http.ResponseWriter, r *http.Request) {
+	var doc document
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&doc)
+	if err != nil || doc.Title == "" {
+		writeProblem(w, http.StatusBadRequest, "bad-request", "The body must be JSON with a title")
+		return
+	}
+	doc.ID = "doc_" + rand.Text()
+	d.byID.Store(doc.ID, doc)
+	write(w, http.StatusCreated, doc)
+}
+
+func (d *documents) get(w http.ResponseWriter, r *http.Request) {
+	if doc, ok := d.byID.Load(r.PathValue("id")); ok {
+		write(w, http.StatusOK, doc)
+		return
+	}
+	writeProblem(w, http.StatusNotFound, "not-found", "There is no such document")
+}
+
+func (d *documents) delete(w http.ResponseWriter, r *http.Request) {
+	if _, ok := d.byID.LoadAndDelete(r.PathValue("id")); ok {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeProblem(w, http.StatusNotFound, "not-found", "There is no such document")
+}
+
+// writeList answers with a list of one page.
+func writeList(w http.ResponseWriter, data []document) {
+	meta := map[string]any{"count": len(data), "hasMore": false, "nextCursor": nil}
+	write(w, http.StatusOK, map[string]any{"data": data, "meta": meta})
+}
+
+func writeProblem(w http.ResponseWriter, status int, name, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	write(w, status, map[string]any{"type": "https://docs.insigner.com/errors/" + name,
+		"title": http.StatusText(status), "status": status, "detail": detail})
+}
+
+func write(w http.ResponseWriter, status int, body any) {
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}

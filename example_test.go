@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"log/slog"
@@ -315,17 +316,30 @@ func ExampleOptions_onDecision() {
 		}
 		return a
 	}}))
+	store := new(auth.MemoryStore)
+	uses := auth.NewUseRecorder(store, nil)
+	defer uses.Close()
 
-	a := auth.New(new(auth.MemoryStore), &auth.Options{
+	var decisions expvar.Map // or a counter of your metrics library, with the outcome as its label
+	a := auth.New(store, &auth.Options{
 		OnDecision: func(r *http.Request, d auth.Decision) {
+			outcome := "OK"
+			if d.Err != nil {
+				outcome = auth.ProblemFor(d.Err).Code
+			}
+			decisions.Add(outcome, 1)
 			logger.InfoContext(r.Context(), "auth", "route", r.Pattern, "decision", d)
+			uses.OnDecision(r, d)
 		},
 	})
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(list))
 	ask(mux, "GET", "/api/v1/documents", auth.NewKey().Reveal())
-	// Output: level=INFO msg=auth route="GET /api/v1/documents" decision.outcome=INVALID_KEY decision.required=documents.read
+	fmt.Println(&decisions)
+	// Output:
+	// level=INFO msg=auth route="GET /api/v1/documents" decision.outcome=INVALID_KEY decision.required=documents.read
+	// {"INVALID_KEY": 1}
 }
 
 func ExampleUseRecorder() {

@@ -139,35 +139,27 @@ var concurrencyCases = []storeCase{
 			}
 		}},
 	{name: "Touch beside Revoke and Replace", rule: touchesOnly + " " + concurrent, check: func(p *probe) {
-		list := records(workers)
-		used := make(map[string]time.Time)
-		for _, r := range list {
-			used[r.ID] = epoch.Add(time.Hour)
-		}
-		p.insert(list...)
-		together(4, func(i int) {
-			for j, r := range list {
+		for i := range workers {
+			r, next := record(i), record(100+i)
+			next.Replaces = r.ID
+			p.insert(r)
+			together(3, func(j int) { // all three write the same row
 				switch {
-				case i == 0:
-					p.touch(used)
-				case i == 1:
-					p.touch(map[string]time.Time{r.ID: epoch.Add(time.Duration(j) * time.Minute)})
-				case i == 2 && j%2 == 0:
+				case j > 0:
+					p.touch(map[string]time.Time{r.ID: epoch.Add(time.Duration(j) * time.Hour)})
+				case i%2 == 0:
 					p.revoke(r.ID, epoch)
-				case i == 3 && j%2 == 1:
-					p.replace(successor(100+j, r), epoch)
+				default:
+					p.replace(next, epoch)
 				}
-			}
-		})
-		for j, r := range list {
-			if j%2 == 0 {
+			})
+			if i%2 == 0 {
 				r.RevokedAt = epoch
 			} else {
-				next := successor(100+j, r)
-				p.holds(next)
 				r = replaced(r, next.ID, epoch)
+				p.holds(next)
 			}
-			r.LastUsedAt = epoch.Add(time.Hour)
+			r.LastUsedAt = epoch.Add(2 * time.Hour)
 			p.holds(r)
 		}
 	}},

@@ -49,9 +49,9 @@ var lookupCases = []storeCase{
 	{name: "Lookup compares the whole hash", rule: lookup + " " + notFound, check: func(p *probe) {
 		r := record(1)
 		p.insert(r)
-		for what, hash := range similar(r.Hash) {
-			_, err := p.Lookup(p.ctx, hash)
-			p.fails("Lookup of "+what, err, auth.ErrNotFound)
+		for _, other := range similar(r.Hash) {
+			_, err := p.Lookup(p.ctx, other.hash)
+			p.fails("Lookup of "+other.what, err, auth.ErrNotFound)
 		}
 		for i, hash := range oddHashes() {
 			r := record(10 + i)

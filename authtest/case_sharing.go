@@ -210,9 +210,9 @@ var snapshotCases = []storeCase{
 			list[4].ExpiresAt = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 			p.insert(list...)
 			same(list...)
-			for what, hash := range similar(list[0].Hash) {
-				_, err := s.LookupSnapshot(p.ctx, hash)
-				p.fails("LookupSnapshot of "+what, err, auth.ErrNotFound)
+			for _, other := range similar(list[0].Hash) {
+				_, err := s.LookupSnapshot(p.ctx, other.hash)
+				p.fails("LookupSnapshot of "+other.what, err, auth.ErrNotFound)
 			}
 
 			p.revoke(list[0].ID, epoch)

@@ -105,9 +105,12 @@ func sameTime(got, want time.Time) bool {
 
 func brief(v any) string {
 	var s string
-	if t, ok := v.(time.Time); ok {
-		s = t.Format(time.RFC3339Nano)
-	} else {
+	switch v := v.(type) {
+	case time.Time:
+		if s = v.Format(time.RFC3339Nano); v.IsZero() {
+			s = "zero"
+		}
+	default:
 		s = fmt.Sprintf("%q", v)
 	}
 	if len(s) > 200 {
@@ -128,23 +131,24 @@ func (p *probe) sameIDs(what string, got []auth.Record, want []string) {
 
 // similar returns hashes that a careless comparison takes for h: as text, ignoring case, up to a NUL or without
 // trailing spaces, or only in part.
-func similar(h auth.Hash) map[string]auth.Hash {
-	m := map[string]auth.Hash{"the zero hash": {}, "the bytes in reverse": h}
-	reverse := m["the bytes in reverse"]
-	slices.Reverse(reverse[:])
-	m["the bytes in reverse"] = reverse
-	for i := range h {
-		other := h
-		other[i] ^= 1
-		m[fmt.Sprintf("a hash that differs in one bit of byte %d", i)] = other
-		other = h
-		other[i] ^= 0x20
-		m[fmt.Sprintf("a hash that differs in the bit of byte %d that tells letters' case", i)] = other
-	}
-	half := h
+func similar(h auth.Hash) []similarHash {
+	half, reverse := h, h
 	clear(half[16:])
-	m["the first half of the hash"] = half
-	return m
+	slices.Reverse(reverse[:])
+	list := []similarHash{{"the zero hash", auth.Hash{}}, {"the first half of a hash", half}, {"a hash in reverse", reverse}}
+	for i := range h {
+		bit, letter := h, h
+		bit[i] ^= 1
+		letter[i] ^= 0x20
+		list = append(list, similarHash{fmt.Sprintf("a hash with another bit in byte %d", i), bit},
+			similarHash{fmt.Sprintf("a hash with byte %d in another case, if it is a letter", i), letter})
+	}
+	return list
+}
+
+type similarHash struct {
+	what string
+	hash auth.Hash
 }
 
 // oddHashes are hashes that text columns and C strings change.

@@ -80,7 +80,7 @@ func FuzzAuthorization(f *testing.F) {
 	f.Add("", "", uint8(0))
 	store := &countingStore{Store: newStore(goodRecord())}
 	a := auth.New(store, nil)
-	ask := func(fields ...string) (error, int64) {
+	ask := func(fields ...string) (calls int64, err error) {
 		before := store.calls.Load()
 		r := &http.Request{Method: "GET", Header: http.Header{}}
 		if fields != nil {
@@ -90,11 +90,11 @@ func FuzzAuthorization(f *testing.F) {
 		if (err == nil) != (record.ID != "") {
 			panic("a record beside an error, or neither")
 		}
-		return err, store.calls.Load() - before
+		return store.calls.Load() - before, err
 	}
 	f.Fuzz(func(t *testing.T, v1, v2 string, n uint8) {
 		fields := []string{v1, v2}[:n%3]
-		err, calls := ask(fields...)
+		calls, err := ask(fields...)
 		credential, want := plainCredential(fields)
 		wantCalls := int64(0)
 		if want == nil {
@@ -111,7 +111,7 @@ func FuzzAuthorization(f *testing.F) {
 				t.Errorf("%q: two fields, and success", fields)
 			}
 			for _, sep := range []string{",", ", "} {
-				if joined, _ := ask(v1 + sep + v2); !errors.Is(joined, errors.Unwrap(err)) {
+				if _, joined := ask(v1 + sep + v2); !errors.Is(joined, errors.Unwrap(err)) {
 					t.Errorf("%q: %v, but joined by %q: %v", fields, err, sep, joined)
 				}
 			}

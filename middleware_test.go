@@ -289,8 +289,7 @@ func TestCopiesDoNotWiden(t *testing.T) {
 	for name, store := range map[string]auth.Store{"MemoryStore": memory, "plain": storeFunc(memory.Lookup),
 		"a store that shares": storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { return held, nil })} {
 		required := auth.Scopes{}
-		var a *auth.Authenticator
-		a = auth.New(store, &auth.Options{OnDecision: func(_ *http.Request, d auth.Decision) {
+		a := auth.New(store, &auth.Options{OnDecision: func(_ *http.Request, d auth.Decision) {
 			if r, ok := d.Record(); ok {
 				spoil(r)
 			}

@@ -243,7 +243,7 @@ func (p *probe) whole(want auth.Record) error {
 		want = replaced(want, got.ReplacedBy, epoch)
 		next, err := p.keys.Get(p.ctx, got.ReplacedBy)
 		if err != nil {
-			return fmt.Errorf("Get of the successor of %s: %w", want.ID, err)
+			return fmt.Errorf("the successor of %s: %w", want.ID, err)
 		}
 		if next.Replaces != want.ID {
 			return fmt.Errorf("%s is replaced by %s, which replaces %q", want.ID, next.ID, next.Replaces)

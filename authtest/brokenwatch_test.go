@@ -9,11 +9,7 @@ import (
 )
 
 // Faults of a SnapshotStore and of a Watcher.
-var optionalFaults = []struct {
-	fault  string
-	caught string
-	store  func() auth.KeyStore
-}{
+var optionalFaults = []optionalFault{
 	{"LookupSnapshot never forgets", "LookupSnapshot answers as Lookup does", func() auth.KeyStore {
 		return &staleSnapshots{seen: make(map[auth.Hash]auth.Snapshot)}
 	}},
@@ -69,7 +65,7 @@ var optionalFaults = []struct {
 		}),
 }
 
-type optionalFault = struct {
+type optionalFault struct {
 	fault  string
 	caught string
 	store  func() auth.KeyStore

@@ -7,10 +7,21 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/authtest"
 )
+
+func TestMemoryStore(t *testing.T) {
+	authtest.TestStore(t, func(*testing.T) auth.KeyStore { return new(auth.MemoryStore) })
+}
+
+// The plain store that the broken ones are made from passes, or they would prove nothing.
+func TestTable(t *testing.T) {
+	authtest.TestStore(t, func(*testing.T) auth.KeyStore { return newTable() })
+}
 
 // A table is the plainest KeyStore there is, made to be broken: every method, and the copying of what goes in and
 // comes out, can be replaced.

@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -350,6 +351,9 @@ func (m *MemoryStore) Revoke(_ context.Context, id string, at time.Time) error {
 	if r == nil {
 		return ErrNotFound
 	}
+	if at.IsZero() {
+		return errors.New("auth: revoke at the zero time, which means not revoked")
+	}
 	if r.RevokedAt.IsZero() {
 		changed := *r
 		changed.RevokedAt = at
@@ -370,6 +374,9 @@ func (m *MemoryStore) Replace(_ context.Context, successor Record, expires time.
 		return ErrKeyRevoked
 	case r.ReplacedBy != "":
 		return ErrSuperseded
+	}
+	if expires.IsZero() {
+		return errors.New("auth: replace with the zero expiry, which means never")
 	}
 	if err := m.insert(successor); err != nil {
 		return err

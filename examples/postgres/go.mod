@@ -1,0 +1,3 @@
+module github.com/insigner/auth/examples/postgres
+
+go 1.26

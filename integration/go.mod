@@ -1,0 +1,3 @@
+module github.com/insigner/auth/integration
+
+go 1.26

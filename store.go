@@ -107,14 +107,15 @@ type SnapshotStore interface {
 
 // A KeyStore is a Store that a [Keyring] can manage. It keeps what it is given and decides nothing: whether a key is
 // revoked or expired is [Record.Check]'s to say. Times must survive with microseconds at least; the zone need not.
-// Records that are returned share no memory with the store that either side could change. A method that returns an
-// error has changed nothing, or cannot know (a lost connection).
+// Neither what is passed in nor what is returned shares memory with the store that either side could change. A method
+// that returns an error has changed nothing, or cannot know (a lost connection).
 //
 // Package authtest has a test suite for implementations.
 type KeyStore interface {
 	Store
 
-	// Insert adds a record. If there is one with its ID or its Hash already, the error matches [ErrExists].
+	// Insert adds a record. If there is one with its ID or its Hash already, the error matches [ErrExists]. A record
+	// without an ID is an error.
 	Insert(ctx context.Context, r Record) error
 
 	// Get returns the record with that ID, or an error that matches [ErrNotFound].
@@ -126,18 +127,20 @@ type KeyStore interface {
 	List(ctx context.Context, owner string, after Position, limit int) ([]Record, error)
 
 	// Revoke sets RevokedAt to at, unless it is set already: the first revocation stands, and the second is no error.
-	// If there is no record with that ID the error matches [ErrNotFound].
+	// If there is no record with that ID the error matches [ErrNotFound]. A zero at, which would revoke nothing, is
+	// an error.
 	Revoke(ctx context.Context, id string, at time.Time) error
 
 	// Replace, in one atomic step, inserts successor and gives the record with the ID successor.Replaces its
 	// ReplacedBy (the successor's ID) and its ExpiresAt, which becomes expires if it was zero or later than that.
 	// If that record is not there the error matches [ErrNotFound]; if it is revoked, [ErrKeyRevoked]; if its
 	// ReplacedBy is set, [ErrSuperseded]; if the successor's ID or Hash is taken, [ErrExists]. They are looked at
-	// in this order, and on an error nothing has changed. Of many calls for one record exactly one succeeds.
+	// in this order, and on an error nothing has changed. Of many calls for one record exactly one succeeds. An
+	// expired record can be replaced. A zero expires, which would mean never, and a successor without an ID are errors.
 	Replace(ctx context.Context, successor Record, expires time.Time) error
 
 	// Touch sets LastUsedAt of each record, by ID, to the time given if that is later than what it holds. It changes
-	// nothing else, and passes over IDs that it does not know.
+	// nothing else, and passes over IDs that it does not know. The map may be empty or nil, and of any size.
 	Touch(ctx context.Context, lastUsed map[string]time.Time) error
 }
 
@@ -159,7 +162,8 @@ type Watcher interface {
 	// if watching is impossible. It reconnects by itself. Between a [ChangesSeen] and the next [ChangesLost] every
 	// change that decides a request (revocation, expiry, scopes, hash, owner, insertion, deletion, not last use) is
 	// reported after it is committed, and one made through this very Store before the call that made it returns.
-	// Any number of calls may watch. notify is called from several goroutines at once and must return soon.
+	// Any number of calls may watch. notify is called from several goroutines at once, perhaps in the middle of a
+	// change: it must return soon, and must not call the Store.
 	Watch(ctx context.Context, notify func(Change)) error
 }
 
@@ -279,6 +283,9 @@ func (m *MemoryStore) Insert(_ context.Context, r Record) error {
 
 // insert adds a copy of r; the caller holds m.mu.
 func (m *MemoryStore) insert(r Record) error {
+	if r.ID == "" {
+		return errors.New("auth: insert a record without an ID")
+	}
 	if _, taken := m.byID[r.ID]; taken || m.find(&r.Hash) != nil {
 		return ErrExists
 	}
@@ -286,7 +293,7 @@ func (m *MemoryStore) insert(r Record) error {
 		m.byID = make(map[string]Hash)
 	}
 	m.byID[r.ID] = r.Hash
-	p := Position{r.CreatedAt, r.ID}
+	p := Position{r.CreatedAt.Round(0), r.ID} // by the wall clock, as Check does
 	i, _ := slices.BinarySearchFunc(m.order, p, Position.compare)
 	m.order = slices.Insert(m.order, i, p)
 	m.table.Store(m.table.Load().grown(len(m.byID)))
@@ -395,7 +402,7 @@ func (m *MemoryStore) Touch(_ context.Context, lastUsed map[string]time.Time) er
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, at := range lastUsed {
-		if r := m.get(id); r != nil && at.After(r.LastUsedAt) {
+		if r := m.get(id); r != nil && at.Round(0).After(r.LastUsedAt) {
 			changed := *r
 			changed.LastUsedAt = at
 			m.put(changed, false)

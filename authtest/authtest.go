@@ -149,6 +149,13 @@ func (p *probe) fails(what string, err, want error) {
 	}
 }
 
+// refused reports that there is no error, which may be any.
+func (p *probe) refused(what string, err error) {
+	if err == nil {
+		p.errorf("%s: no error", what)
+	}
+}
+
 func (p *probe) insert(records ...auth.Record) {
 	for _, r := range records {
 		p.ok("Insert "+r.ID, p.keys.Insert(p.ctx, r))

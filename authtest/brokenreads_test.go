@@ -131,6 +131,16 @@ var readFaults = []fault{
 		r.Name = strings.Map(func(c rune) rune { return min(c, 0xfffd) }, r.Name)
 	})},
 	{"VARCHAR(255), cut", "Insert keeps long values", in(func(r *auth.Record) { r.Owner = r.Owner[:min(len(r.Owner), 255)] })},
+	{"Insert needs no ID", "Insert refuses a record without an ID", func(t *table) {
+		t.insert = func(_ context.Context, r auth.Record) error {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if err := t.free(nil, &r); err != nil {
+				return err
+			}
+			return t.add(r)
+		}
+	}},
 	{"Insert overwrites the record with that ID", "Insert refuses an ID that exists", func(t *table) {
 		t.insert = func(_ context.Context, r auth.Record) error {
 			if t.change(r.ID, func(old *auth.Record) { *old = r; t.in(old) }) == nil {

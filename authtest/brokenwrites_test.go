@@ -39,6 +39,23 @@ var writeFaults = []fault{
 			return t.change(id, func(r *auth.Record) { r.RevokedAt, r.ExpiresAt = at, at })
 		}
 	}},
+	{"Revoke takes a zero time", "Revoke refuses a zero time", func(t *table) {
+		t.revoke = func(_ context.Context, id string, at time.Time) error {
+			return t.change(id, func(r *auth.Record) {
+				if r.RevokedAt.IsZero() {
+					r.RevokedAt = at
+				}
+			})
+		}
+	}},
+	{"Revoke at a zero time revokes now", "Revoke refuses a zero time", func(t *table) {
+		t.revoke = func(_ context.Context, id string, at time.Time) error {
+			if at.IsZero() {
+				at = time.Now()
+			}
+			return t.change(id, func(r *auth.Record) { r.RevokedAt = at })
+		}
+	}},
 	{"Revoke of none is no error", "Revoke finds none", func(t *table) {
 		t.revoke = func(_ context.Context, id string, at time.Time) error {
 			t.change(id, func(r *auth.Record) { r.RevokedAt = at })
@@ -78,6 +95,12 @@ var writeFaults = []fault{
 	{"Replace revives", "Replace does not revive", replacing(func(old *auth.Record, expires time.Time) { old.ExpiresAt = expires })},
 	{"Replace refuses what has expired", "Replace does not revive", checking(func(t *table) []check {
 		return []check{notRevoked, notSuperseded, func(old, _ *auth.Record) error { return old.Check(time.Now()) }, t.free}
+	})},
+	{"a zero expiry goes in", "Replace refuses a zero expiry", checking(func(t *table) []check {
+		return []check{notRevoked, notSuperseded, t.free}
+	})},
+	{"a successor needs no ID", "Replace refuses a successor without an ID", checking(func(t *table) []check {
+		return []check{notRevoked, notSuperseded, t.free}
 	})},
 	{"Replace of none is an Insert", "Replace of an unknown record", func(t *table) {
 		t.replace = func(_ context.Context, next auth.Record, _ time.Time) error {

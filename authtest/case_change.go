@@ -49,6 +49,14 @@ var revokeCases = []storeCase{
 			p.holds(list...)
 		}
 	}},
+	{name: "Revoke refuses a zero time", rule: "Revoke: a zero at, which would revoke nothing, is an error.", check: func(p *probe) {
+		r := record(1)
+		p.insert(r)
+		for _, at := range []time.Time{{}, time.Time{}.In(time.FixedZone("", 3600))} {
+			p.refused("Revoke at the zero time", p.keys.Revoke(p.ctx, r.ID, at))
+			p.holds(r)
+		}
+	}},
 	{name: "Revoke finds none", rule: "Revoke: if there is no record with that ID the error matches ErrNotFound.",
 		check: func(p *probe) {
 			p.fails("Revoke in an empty store", p.keys.Revoke(p.ctx, "key_0001", epoch), auth.ErrNotFound)

@@ -221,6 +221,13 @@ var insertCases = []storeCase{
 			auth.ErrExists)
 		p.holds(first)
 	}},
+	{name: "Insert refuses a record without an ID", rule: "Insert: a record without an ID is an error.", check: func(p *probe) {
+		r := record(1)
+		r.ID = ""
+		p.refused("Insert of a record without an ID", p.keys.Insert(p.ctx, r))
+		p.lacks(r)
+		p.lists("", auth.Position{}, 10)
+	}},
 	{name: "Insert tells records apart by ID and hash only", rule: exists, check: func(p *probe) {
 		var list []auth.Record
 		for i, id := range []string{"key_a", "key_A", "key-a", "key_a_", "key_", "KEY_A", "key_a1", "key_a 1"} {

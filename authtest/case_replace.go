@@ -83,6 +83,28 @@ var replaceCases = []storeCase{
 		p.replace(next, time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
 		p.holds(replaced(old, next.ID, old.ExpiresAt), next)
 	}},
+	{name: "Replace refuses a zero expiry", rule: "Replace: a zero expires, which would mean never, is an error. " + noChange,
+		check: func(p *probe) {
+			list := records(2)
+			list[1].ExpiresAt = time.Time{}
+			p.insert(list...)
+			for i := range list {
+				next := successor(3, list[i])
+				p.refused("Replace with a zero expiry", p.keys.Replace(p.ctx, next, time.Time{}))
+				p.holds(list...)
+				p.lacks(next)
+			}
+		}},
+	{name: "Replace refuses a successor without an ID", rule: "Replace: a successor without an ID is an error. " + noChange,
+		check: func(p *probe) {
+			list := records(1)
+			p.insert(list...)
+			next := successor(2, list[0])
+			next.ID = ""
+			p.refused("Replace by a record without an ID", p.keys.Replace(p.ctx, next, epoch))
+			p.holds(list...)
+			p.lacks(next)
+		}},
 	{name: "Replace of an unknown record", rule: goneRule + " " + noChange, check: func(p *probe) {
 		r := record(1)
 		p.insert(r)

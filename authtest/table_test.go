@@ -104,8 +104,8 @@ func (t *table) Insert(ctx context.Context, r auth.Record) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.taken(r) {
-		return auth.ErrExists
+	if err := cmp.Or(named(nil, &r), t.free(nil, &r)); err != nil {
+		return err
 	}
 	return t.add(r)
 }
@@ -146,6 +146,9 @@ func (t *table) Revoke(ctx context.Context, id string, at time.Time) error {
 	if t.revoke != nil {
 		return t.revoke(ctx, id, at)
 	}
+	if at.IsZero() {
+		return errors.New("a zero time")
+	}
 	return t.change(id, func(r *auth.Record) {
 		if r.RevokedAt.IsZero() {
 			r.RevokedAt = at
@@ -157,12 +160,15 @@ func (t *table) Replace(ctx context.Context, successor auth.Record, expires time
 	if t.replace != nil {
 		return t.replace(ctx, successor, expires)
 	}
+	if expires.IsZero() {
+		return errors.New("a zero expiry")
+	}
 	return t.rotate(successor, func(old *auth.Record) {
 		old.ReplacedBy = successor.ID
 		if old.ExpiresAt.IsZero() || old.ExpiresAt.After(expires) {
 			old.ExpiresAt = expires
 		}
-	}, notRevoked, notSuperseded, t.free)
+	}, notRevoked, notSuperseded, named, t.free)
 }
 
 // rotate inserts successor and calls f with the row that it replaces, unless one of the checks is not passed.
@@ -192,6 +198,13 @@ func notRevoked(old, _ *auth.Record) error {
 func notSuperseded(old, _ *auth.Record) error {
 	if old.ReplacedBy != "" {
 		return auth.ErrSuperseded
+	}
+	return nil
+}
+
+func named(_, next *auth.Record) error {
+	if next.ID == "" {
+		return errors.New("no ID")
 	}
 	return nil
 }

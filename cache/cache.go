@@ -11,8 +11,10 @@
 //   - An [auth.Watcher] reports changes. One made through this very store counts from the moment that the call
 //     returns; one made elsewhere from the moment that the report arrives. From the report that the watcher's connection
 //     is lost until the report that it is back, nothing is answered from memory, but what Options.StaleIfError permits.
-//     A connection that dies without a sign is lost when the watcher notices: see there how long that takes.
+//     A connection that dies without a sign is lost when the watcher notices: for an sqlstore.Store that is at most its
+//     Options.HeartbeatInterval plus Options.HeartbeatTimeout, 10 seconds unless set.
 //   - Any other store: Options.TTL.
+//   - While the store fails, with Options.StaleIfError: that much on top.
 //
 // A look-up that was under way when its record changed is made again, and never remembered. A record that is known to
 // be revoked is never replaced by one that is not. For this the store must read where the changes are made: look-ups
@@ -24,7 +26,8 @@
 //
 // At most Options.MaxKeys records are remembered (some 500 bytes each, and what their texts take), and at most
 // Options.MaxUnknown hashes that the store does not know (some 150 bytes each), apart from each other: a flood of
-// made-up keys does not push a good one out.
+// made-up keys does not push a good one out. Of each hash one look-up is under way at a time, and none that no
+// request waits for.
 package cache
 
 import (
@@ -32,6 +35,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +49,7 @@ type Options struct {
 	MaxKeys    int // records remembered at most; 0: 100,000
 	MaxUnknown int // hashes remembered as unknown at most; 0: 10,000
 
-	TTL        time.Duration // of a record; 0: 5 minutes if the store is an auth.Watcher, else 30 seconds
+	TTL        time.Duration // of a record, or up to 1/64 less; 0: 5 minutes if the store is an auth.Watcher, else 30 seconds
 	UnknownTTL time.Duration // of a hash that the store does not know; 0: 5 seconds
 
 	// StaleIfError is for how long after its time to live a record goes on while the store answers with errors. In
@@ -75,22 +79,34 @@ type Store struct {
 	// epoch tells entries that may be used from those of before the watcher's connection was lost. 0: it is lost.
 	epoch atomic.Uint64
 
+	// clock is the time since begin, as of the last tick: reading the system's would take as long as all else that a
+	// hit does. An entry is taken for older than it is by a tick, so it is never used for too long.
+	clock atomic.Int64
+	begin time.Time
+	tick  time.Duration
+
 	mu      sync.Mutex // never held during a look-up
 	epochs  uint64     // the last one given out
 	flights map[auth.Hash]*flight
 
-	stop context.CancelFunc
-	done chan struct{}
+	stop       context.CancelFunc
+	background sync.WaitGroup
 }
 
-// An entry is what was found, never changed.
+// An entry is what was found, never changed. Its times count from Store.begin.
 type entry struct {
 	snapshot auth.Snapshot // of a known key
 	revoked  bool
-	epoch    uint64 // 0: to be read again before use
-	fresh    time.Time
-	stale    time.Time // until when it may be used if the store fails
-	retry    time.Time // until when it is used without asking the store, which failed
+	epoch    uint64        // 0: to be read again before use
+	fresh    time.Duration // until when it may be used
+	stale    time.Duration // until when it may be used if the store fails
+	failed   *failure      // of the store, when it was to be read again
+}
+
+// A failure lets a stale entry be used for a while without asking the store.
+type failure struct {
+	epoch uint64
+	retry time.Duration
 }
 
 // A flight is a look-up that is under way, for all who wait for it. Its first part is guarded by Store.mu, the rest
@@ -135,17 +151,18 @@ func New(behind auth.Store, opts *Options) *Store {
 		known:   otter.Must(&otter.Options[auth.Hash, *entry]{MaximumSize: o.MaxKeys}),
 		unknown: otter.Must(&otter.Options[auth.Hash, *entry]{MaximumSize: o.MaxUnknown}),
 		flights: make(map[auth.Hash]*flight),
-		done:    make(chan struct{}),
+		begin:   time.Now(),
+		tick:    max(o.TTL/64, time.Millisecond),
 	}
 	s.snapshots, _ = behind.(auth.SnapshotStore)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	if !watched {
+	s.background.Go(func() { s.keepTime(ctx) })
+	if watched {
+		s.background.Go(func() { s.watch(ctx, watcher) })
+	} else {
 		s.reset(true)
-		close(s.done)
-		return s
 	}
-	go s.watch(ctx, watcher)
 	return s
 }
 
@@ -156,18 +173,34 @@ func byDefault[T int | time.Duration](option *T, name string, value T) {
 	if *option == 0 {
 		*option = value
 	}
+	*option = min(*option, math.MaxInt/4) // 73 years, as a time: the sum of two and the time of now is one too
 }
 
-// Close stops watching and waits for the end of it. Afterwards the store behind is asked about every request, if it
-// was watched. It returns nil.
+// Close stops what runs in the background and waits for the end of it. Afterwards the store behind is asked about
+// every request. It returns nil.
 func (s *Store) Close() error {
 	s.stop()
-	<-s.done
+	s.background.Wait()
+	s.reset(false)
 	return nil
 }
 
+func (s *Store) now() time.Duration { return time.Since(s.begin) }
+
+func (s *Store) keepTime(ctx context.Context) {
+	ticker := time.NewTicker(s.tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.clock.Store(int64(s.now()))
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (s *Store) watch(ctx context.Context, w auth.Watcher) {
-	defer close(s.done)
 	err := w.Watch(ctx, s.notify)
 	s.reset(false)
 	if ctx.Err() == nil {
@@ -243,19 +276,16 @@ func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error)
 
 // LookupSnapshot implements [auth.SnapshotStore].
 func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) {
-	if epoch := s.epoch.Load(); epoch != 0 {
-		if e, ok := s.known.GetIfPresent(hash); ok {
-			if e.epoch == epoch && time.Now().Before(e.fresh) {
-				return e.snapshot, nil
-			}
-		} else if e, ok := s.unknown.GetIfPresent(hash); ok && e.epoch == epoch && time.Now().Before(e.fresh) {
-			return auth.Snapshot{}, auth.ErrNotFound
-		}
-	}
-	if s.o.StaleIfError > 0 {
-		if e, ok := s.known.GetIfPresent(hash); ok && time.Now().Before(e.retry) {
+	epoch := s.epoch.Load()
+	if e, ok := s.known.GetIfPresent(hash); ok {
+		if epoch != 0 && e.epoch == epoch && s.clock.Load() < int64(e.fresh) {
 			return e.snapshot, nil
 		}
+		if e.failed != nil && e.failed.epoch == epoch && s.now() < e.failed.retry {
+			return e.snapshot, nil
+		}
+	} else if e, ok := s.unknown.GetIfPresent(hash); ok && epoch != 0 && e.epoch == epoch && s.now() < e.fresh {
+		return auth.Snapshot{}, auth.ErrNotFound
 	}
 	for range maxRereads {
 		f := s.join(ctx, hash)
@@ -272,8 +302,10 @@ func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapsh
 			return auth.Snapshot{}, ctx.Err()
 		}
 	}
-	return auth.Snapshot{}, errors.New("auth/cache: the record changed during every look-up")
+	return auth.Snapshot{}, errUnsettled
 }
+
+var errUnsettled = errors.New("auth/cache: the record changed during every look-up")
 
 // join returns the flight for hash, and begins it if there is none.
 func (s *Store) join(ctx context.Context, hash auth.Hash) *flight {
@@ -346,7 +378,7 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 	if f.panicked != nil {
 		return
 	}
-	now := time.Now()
+	now := s.now()
 	old, _ := s.known.GetIfPresent(hash)
 	switch {
 	case f.err == nil:
@@ -354,7 +386,7 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 		if r.Hash != hash {
 			return // the Authenticator will say so
 		}
-		e := &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, now.Add(s.o.TTL), now.Add(s.o.TTL + s.o.StaleIfError), time.Time{}}
+		e := &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, now + s.o.TTL - s.tick, now + s.o.TTL + s.o.StaleIfError, nil}
 		if old != nil && old.revoked && !e.revoked {
 			e.snapshot, e.revoked = old.snapshot, true // revoking is for good
 			f.snapshot = old.snapshot
@@ -363,10 +395,10 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 		s.unknown.Invalidate(hash)
 	case errors.Is(f.err, auth.ErrNotFound):
 		s.known.Invalidate(hash)
-		s.unknown.Set(hash, &entry{epoch: epoch, fresh: now.Add(s.o.UnknownTTL)})
-	case old != nil && s.o.StaleIfError > 0 && now.Before(old.stale):
+		s.unknown.Set(hash, &entry{epoch: epoch, fresh: now + s.o.UnknownTTL})
+	case f.waiting > 0 && old != nil && s.o.StaleIfError > 0 && now < old.stale:
 		e := *old
-		e.retry = now.Add(min(staleRetry, old.stale.Sub(now)))
+		e.failed = &failure{epoch, min(now+staleRetry, old.stale)}
 		s.known.Set(hash, &e)
 		f.snapshot, f.err = old.snapshot, nil
 	}

@@ -1,0 +1,3 @@
+package cache
+
+var ErrUnsettled = errUnsettled

@@ -375,8 +375,8 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 		f.again = true
 		return
 	}
-	if f.panicked != nil {
-		return
+	if f.panicked != nil || f.waiting == 0 {
+		return // there is no answer, or it is that of a look-up which was called off
 	}
 	now := s.now()
 	old, _ := s.known.GetIfPresent(hash)
@@ -392,11 +392,10 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 			f.snapshot = old.snapshot
 		}
 		s.known.Set(hash, e)
-		s.unknown.Invalidate(hash)
 	case errors.Is(f.err, auth.ErrNotFound):
 		s.known.Invalidate(hash)
 		s.unknown.Set(hash, &entry{epoch: epoch, fresh: now + s.o.UnknownTTL})
-	case f.waiting > 0 && old != nil && s.o.StaleIfError > 0 && now < old.stale:
+	case old != nil && s.o.StaleIfError > 0 && now < old.stale:
 		e := *old
 		e.failed = &failure{epoch, min(now+staleRetry, old.stale)}
 		s.known.Set(hash, &e)

@@ -89,6 +89,7 @@ type watched struct {
 	scripted
 	notify func(auth.Change)
 	ended  error         // what Watch returns at once, if it is not nil
+	slow   time.Duration // how long Watch takes to return when it shall
 	ready  chan struct{} // closed once notify is there
 }
 
@@ -103,6 +104,7 @@ func (w *watched) Watch(ctx context.Context, notify func(auth.Change)) error {
 	w.notify = notify
 	close(w.ready)
 	<-ctx.Done()
+	time.Sleep(w.slow)
 	return ctx.Err()
 }
 
@@ -195,6 +197,7 @@ func TestForEver(t *testing.T) {
 		const forever = time.Duration(1<<63 - 1)
 		s := cache.New(behind, quiet(&cache.Options{TTL: forever, UnknownTTL: forever, StaleIfError: forever, LookupTimeout: forever}))
 		defer s.Close()
+		time.Sleep(time.Hour)
 		wants(t, "first", s, behind, record(1).Hash, 1, nil)
 		wants(t, "unknown", s, behind, record(2).Hash, 1, auth.ErrNotFound)
 		time.Sleep(24 * 365 * time.Hour)
@@ -361,13 +364,53 @@ func TestErrorsAreNotCached(t *testing.T) {
 		behind.set(nil)
 		wants(t, "up", s, behind, record(1).Hash, 1, nil)
 		behind.fail()
-		time.Sleep(time.Minute)
-		for range 3 { // without StaleIfError
+		time.Sleep(time.Minute - 1) // a tick before this it was last used
+		for range 3 {               // without StaleIfError
 			wants(t, "down again", s, behind, record(1).Hash, 1, errDown)
 		}
 		behind.set(nil)
 		wants(t, "up again", s, behind, record(1).Hash, 1, nil)
 		wants(t, "up again", s, behind, record(1).Hash, 0, nil)
+	})
+}
+
+// A look-up that was called off is nobody's any more, however long the store goes on with it.
+func TestCalledOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		behind := &scripted{keys: memory(t, record(1))}
+		s := cache.New(behind, quiet(nil))
+		defer s.Close()
+		behind.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+			time.Sleep(time.Minute)
+			return auth.Record{}, auth.ErrNotFound
+		})
+		ctx, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		if _, err := s.Lookup(ctx, record(1).Hash); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("leaving: %v", err)
+		}
+		behind.set(nil)
+		wants(t, "beside it", s, behind, record(1).Hash, 1, nil)
+		time.Sleep(time.Minute)
+		wants(t, "after it", s, behind, record(1).Hash, 1, nil) // its time to live is over
+		wants(t, "after it", s, behind, record(1).Hash, 0, nil)
+	})
+}
+
+// A deleted key is gone, also for a cache that is not told.
+func TestDeleted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		behind := &scripted{keys: memory(t, record(1))}
+		s := cache.New(behind, quiet(&cache.Options{TTL: time.Second, StaleIfError: time.Hour}))
+		defer s.Close()
+		wants(t, "there", s, behind, record(1).Hash, 1, nil)
+		behind.set(memory(t).Lookup)
+		time.Sleep(time.Second)
+		wants(t, "gone", s, behind, record(1).Hash, 1, auth.ErrNotFound)
+		wants(t, "gone", s, behind, record(1).Hash, 0, auth.ErrNotFound)
+		behind.fail()
+		time.Sleep(5 * time.Second)
+		wants(t, "gone, and down", s, behind, record(1).Hash, 1, errDown)
 	})
 }
 
@@ -573,6 +616,27 @@ func TestChangeOvertakesLookup(t *testing.T) {
 	}
 }
 
+// A request after a change does not wait for the look-up that it overtook.
+func TestOvertakenLookupHoldsNobodyUp(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWatched(memory(t, record(1)))
+		s := cache.New(w, quiet(nil))
+		defer s.Close()
+		w.report(auth.ChangesSeen, auth.Hash{})
+		resume := make(chan struct{})
+		w.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+			<-resume
+			return w.keys.Lookup(ctx, hash)
+		})
+		go look(s, record(1).Hash)
+		synctest.Wait()
+		w.report(auth.RecordChanged, record(1).Hash)
+		w.set(nil)
+		wants(t, "after the change", s, &w.scripted, record(1).Hash, 1, nil)
+		close(resume)
+	})
+}
+
 // A record that changes during every look-up is an error in the end, not an endless loop.
 func TestChangesWithoutEnd(t *testing.T) {
 	w := newWatched(memory(t, record(1)))
@@ -616,7 +680,7 @@ func TestOwnChangesCountAtOnce(t *testing.T) {
 	s := cache.New(m, quiet(nil))
 	defer s.Close()
 	keys := auth.NewKeyring(m, nil)
-	for range 200 {
+	for range 50 {
 		r, key, err := keys.Create(t.Context(), auth.Grant{Name: "n"})
 		if err != nil {
 			t.Fatal(err)
@@ -782,6 +846,16 @@ func TestClose(t *testing.T) {
 				t.Error(err)
 			}
 			wants(t, "closed", s, &w.scripted, record(1).Hash, 1, nil)
+		}
+
+		w = newWatched(memory(t))
+		w.slow = time.Second
+		s = cache.New(w, quiet(nil))
+		w.report(auth.ChangesSeen, auth.Hash{})
+		start := time.Now()
+		s.Close()
+		if time.Since(start) != time.Second {
+			t.Errorf("Close did not wait for Watch")
 		}
 
 		behind := &scripted{keys: memory(t, record(1))}

@@ -1,0 +1,220 @@
+package integration
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/pgtest"
+	_ "github.com/jackc/pgx/v5/stdlib"
+)
+
+// In a child process it is an instance of the API, until its standard input ends.
+func TestMain(m *testing.M) {
+	if dsn := os.Getenv("AUTH_TEST_INSTANCE"); dsn != "" {
+		a, err := newInstance(dsn, nil, nil)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(a.server.URL)
+		io.Copy(io.Discard, os.Stdin)
+		a.close()
+		os.Exit(0)
+	}
+	os.Exit(pgtest.Main(m))
+}
+
+var silent = slog.New(slog.DiscardHandler)
+
+// An instance is an API as people run it: keys in PostgreSQL, a cache, last uses, a route behind Require.
+type instance struct {
+	db      *sql.DB
+	store   *sqlstore.Store
+	counted *counted // store, between it and the cache
+	cache   *cache.Store
+	uses    *auth.UseRecorder
+	keys    *auth.Keyring
+	server  *httptest.Server
+	client  *http.Client
+}
+
+func newInstance(dsn string, so *sqlstore.Options, co *cache.Options) (*instance, error) {
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(10)
+	db.SetMaxIdleConns(10)
+	store, err := sqlstore.NewPostgres(db, so)
+	if err == nil {
+		err = store.Migrate(context.Background())
+	}
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return serve(db, store, co), nil
+}
+
+func serve(db *sql.DB, store *sqlstore.Store, co *cache.Options) *instance {
+	a := &instance{db: db, store: store, keys: auth.NewKeyring(store, nil),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: time.Minute}}
+	if co == nil {
+		co = &cache.Options{Logger: silent}
+	}
+	a.counted = &counted{Store: store}
+	a.cache = cache.New(a.counted, co)
+	a.uses = auth.NewUseRecorder(store, &auth.UseRecorderOptions{Interval: time.Second, Logger: silent})
+	authenticator := auth.New(a.cache, &auth.Options{OnDecision: a.uses.OnDecision, Logger: silent})
+	a.server = httptest.NewServer(authenticator.Middleware(auth.Require("documents.read")(http.HandlerFunc(list))))
+	return a
+}
+
+func list(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	io.WriteString(w, `{"data":[{"id":"doc_1","title":"Lease"}],"cursor":null}`+"\n")
+}
+
+func (a *instance) close() error {
+	a.client.CloseIdleConnections()
+	a.server.Close()
+	return cmp.Or(a.uses.Close(), a.cache.Close(), a.db.Close())
+}
+
+// start starts an instance in this process that ends with the test.
+func start(t testing.TB, dsn string, so *sqlstore.Options, co *cache.Options) *instance {
+	t.Helper()
+	if so == nil {
+		so = &sqlstore.Options{Logger: silent}
+	}
+	a, err := newInstance(dsn, so, co)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.close() })
+	return a
+}
+
+// spawn starts an instance in a process of its own and returns its URL.
+func spawn(t testing.TB, dsn string) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "AUTH_TEST_INSTANCE="+dsn)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the other process: %v", err)
+		}
+	})
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// get sends a request and returns its status, or 0 and an error if there is no answer.
+func get(ctx context.Context, client *http.Client, url, key string) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		return 0, err
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, resp.Body.Close()
+}
+
+func (a *instance) status(t testing.TB, key string) int {
+	t.Helper()
+	status, err := get(context.Background(), a.client, a.server.URL, key)
+	if err != nil {
+		t.Errorf("a request: %v", err)
+	}
+	return status
+}
+
+// create makes a key that may read documents.
+func (a *instance) create(t testing.TB) (id, key string) {
+	t.Helper()
+	r, k, err := a.keys.Create(context.Background(), auth.Grant{Name: "test", Scopes: auth.Scopes{"documents.read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.ID, k.Reveal()
+}
+
+// becomes waits until requests with the key are answered with a status.
+func (a *instance) becomes(t testing.TB, what, key string, want int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%s: %d", what, want), func() bool { return a.status(t, key) == want })
+}
+
+// eventually waits for what must come about, and gives up only when it surely will not.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute: %s", what)
+		}
+	}
+}
+
+// warm waits until an instance answers from memory: then a request costs no query.
+func (a *instance) warm(t testing.TB, keys ...string) {
+	t.Helper()
+	eventually(t, "answers from memory", func() bool {
+		before := a.counted.lookups.Load()
+		for range 2 {
+			before = a.counted.lookups.Load()
+			for _, key := range keys {
+				if a.status(t, key) != 200 {
+					return false
+				}
+			}
+		}
+		return a.counted.lookups.Load() == before
+	})
+}
+
+// A counted store counts the look-ups that reach the database.
+type counted struct {
+	*sqlstore.Store
+	lookups atomic.Int64
+}
+
+func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+	c.lookups.Add(1)
+	return c.Store.Lookup(ctx, hash)
+}

@@ -1,0 +1,308 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/pgtest"
+)
+
+const (
+	stored  = 1_000_000 // keys in each store
+	working = 10_000    // of them are in use
+)
+
+// number n's key, so that nothing need be kept to know a million of them.
+func numbered(n int) string { return fmt.Sprintf("%s%044d", auth.Prefix, n) }
+
+var (
+	hashes = sync.OnceValue(func() []auth.Hash {
+		hash := auth.BLAKE2b(nil)
+		list := make([]auth.Hash, stored)
+		for n := range list {
+			list[n] = hash(numbered(n))
+		}
+		return list
+	})
+	inMemory = sync.OnceValue(func() *auth.MemoryStore {
+		m := new(auth.MemoryStore)
+		created := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		for n, hash := range hashes() {
+			r := auth.Record{ID: fmt.Sprintf("key_%08d", n), Hash: hash, Hint: "isk_…0000", Name: "benchmark", Owner: "org_1",
+				Scopes: auth.Scopes{"documents.read"}, CreatedAt: created.Add(time.Duration(n) * time.Microsecond)}
+			if err := m.Insert(context.Background(), r); err != nil {
+				panic(err)
+			}
+		}
+		return m
+	})
+)
+
+// fill inserts a million keys by SQL, many at a time.
+func fill(b *testing.B, db *sql.DB, store *sqlstore.Store, row string) {
+	b.Helper()
+	if err := store.Migrate(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	tx, err := db.Begin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer tx.Rollback()
+	const batch = 5000
+	for from := 0; from < stored; from += batch {
+		values := make([]byte, 0, batch*200)
+		for n := from; n < from+batch; n++ {
+			if n > from {
+				values = append(values, ',')
+			}
+			values = fmt.Appendf(values, row, n, hashes()[n][:])
+		}
+		_, err := tx.Exec(`INSERT INTO api_keys (id, hash, hint, name, owner, scopes, created_at, created_by, replaces, replaced_by, metadata) VALUES ` +
+			string(values))
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func postgres(b *testing.B) *sqlstore.Store {
+	db, err := sql.Open("pgx", pgtest.DSN(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(20)
+	db.SetMaxIdleConns(20)
+	store, err := sqlstore.NewPostgres(db, &sqlstore.Options{Logger: silent})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, db, store, `('key_%08d', '\x%x', 'isk_…0000', 'benchmark', 'org_1', '["documents.read"]', now(), '', '', '', '{}')`)
+	if _, err := db.Exec("VACUUM ANALYZE api_keys"); err != nil {
+		b.Fatal(err)
+	}
+	return store
+}
+
+func sqlite(b *testing.B) *sqlstore.Store {
+	db, err := sqlstore.OpenSQLite(filepath.Join(b.TempDir(), "keys.db"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { db.Close() })
+	store, err := sqlstore.NewSQLite(db, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	fill(b, db, store, `('key_%08d', x'%x', 'isk_…0000', 'benchmark', 'org_1', '["documents.read"]', 1767225600000000, '', '', '', '{}')`)
+	return store
+}
+
+// cached returns a cache with room for all that is stored, that holds the keys in use.
+func cached(b *testing.B, behind auth.Store) *cache.Store {
+	c := cache.New(behind, &cache.Options{MaxKeys: stored, TTL: time.Hour, Logger: silent})
+	b.Cleanup(func() { c.Close() })
+	eventually(b, "changes are seen, and keys remembered", func() bool {
+		for n := range working {
+			if _, err := c.LookupSnapshot(b.Context(), hashes()[inUse(n)]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		start := time.Now()
+		for n := range working {
+			c.LookupSnapshot(b.Context(), hashes()[inUse(n)])
+		}
+		return time.Since(start) < working*5*time.Microsecond
+	})
+	return c
+}
+
+// inUse spreads the keys in use over all that are stored.
+func inUse(n int) int { return n * 7919 % working * (stored / working) }
+
+// lookup asks as an Authenticator does.
+func lookup(s auth.Store) func(n int) error {
+	if snapshots, ok := s.(auth.SnapshotStore); ok {
+		return func(n int) error {
+			_, err := snapshots.LookupSnapshot(context.Background(), hashes()[inUse(n)])
+			return err
+		}
+	}
+	return func(n int) error {
+		_, err := s.Lookup(context.Background(), hashes()[inUse(n)])
+		return err
+	}
+}
+
+// A million keys are stored, 10,000 of them in use, in turns.
+func BenchmarkLookup(b *testing.B) {
+	pg := postgres(b)
+	for _, s := range []struct {
+		name  string
+		store auth.Store
+	}{{"memory", inMemory()}, {"cache", cached(b, pg)}, {"sqlite", sqlite(b)}, {"postgres", pg}} {
+		ask := lookup(s.store)
+		b.Run("store="+s.name+"/goroutines=1", func(b *testing.B) {
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				if err := ask(n); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("store="+s.name+"/goroutines=many", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(8)
+			b.RunParallel(func(pb *testing.PB) {
+				for n := 0; pb.Next(); n++ {
+					if err := ask(n); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// A nothing is a ResponseWriter that costs nothing.
+type nothing struct{ header http.Header }
+
+func (w nothing) Header() http.Header         { return w.header }
+func (w nothing) Write(p []byte) (int, error) { return len(p), nil }
+func (w nothing) WriteHeader(int)             {}
+
+// A hit beside a look-up in a MemoryStore with as many keys, and with a million, in short turns, of which the fastest count: the look-up alone, and the
+// whole of an accepted request.
+func BenchmarkHitBesideMemory(b *testing.B) {
+	million := inMemory()
+	few := new(auth.MemoryStore) // the keys in use and no other
+	for n := range working {
+		s, err := million.LookupSnapshot(b.Context(), hashes()[inUse(n)])
+		if err == nil {
+			err = few.Insert(b.Context(), s.Record())
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	hit := cached(b, million)
+	request := func(s auth.Store) func(n int) error {
+		h := auth.New(s, nil).Middleware(auth.Require("documents.read")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+		requests := make([]*http.Request, working)
+		for n := range requests {
+			requests[n] = httptest.NewRequest("GET", "/", nil)
+			requests[n].Header.Set("Authorization", "Bearer "+numbered(inUse(n)))
+		}
+		w := nothing{make(http.Header)}
+		return func(n int) error {
+			h.ServeHTTP(w, requests[n])
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name        string
+		memory, hit func(n int) error
+	}{
+		{"stored=10000/lookup", lookup(few), lookup(hit)},
+		{"stored=10000/request", request(few), request(hit)},
+		{"stored=1000000/lookup", lookup(million), lookup(hit)},
+		{"stored=1000000/request", request(million), request(hit)},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			const turn = 1000
+			fastest := [2]float64{math.Inf(1), math.Inf(1)}
+			for i := 0; b.Loop(); i++ {
+				for j := range 2 {
+					which := (i + j) % 2
+					f := []func(int) error{c.memory, c.hit}[which]
+					from := i * turn % working
+					start := time.Now()
+					for n := from; n < from+turn; n++ {
+						f(n)
+					}
+					fastest[which] = min(fastest[which], float64(time.Since(start))/turn)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(fastest[0], "memory-ns")
+			b.ReportMetric(fastest[1], "cache-ns")
+			b.ReportMetric(fastest[1]/fastest[0], "ratio")
+		})
+	}
+}
+
+var (
+	perSecond = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	p99       = regexp.MustCompile(`99%\s+([0-9.]+)(us|ms|s)`)
+	refused   = regexp.MustCompile(`Non-2xx or 3xx responses: \d+|Socket errors: .*`)
+)
+
+// A server on the loopback interface under wrk: bare, and behind the middleware. Each -count is a round of turns.
+func BenchmarkLoopback(b *testing.B) {
+	if _, err := exec.LookPath("wrk"); err != nil {
+		b.Skip("there is no wrk: apt-get install wrk")
+	}
+	slog.SetDefault(silent)
+	a := start(b, pgtest.DSN(b), nil, nil)
+	_, key := a.create(b)
+	a.warm(b, key)
+	m := new(auth.MemoryStore)
+	_, k, err := auth.NewKeyring(m, nil).Create(b.Context(), auth.Grant{Name: "n", Scopes: auth.Scopes{"documents.read"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := httptest.NewServer(http.HandlerFunc(list))
+	defer bare.Close()
+	inMemory := httptest.NewServer(auth.New(m, nil).Middleware(auth.Require("documents.read")(http.HandlerFunc(list))))
+	defer inMemory.Close()
+	var rates [3]float64
+	for range b.N {
+		// Several turns of each, the order alternating; the best of each count.
+		var latency [3]float64
+		for turn := range 6 {
+			for j := range 3 {
+				which := (turn + j) % 3
+				s := []struct{ url, key string }{{bare.URL, key}, {inMemory.URL, k.Reveal()}, {a.server.URL, key}}[which]
+				out, err := exec.Command("wrk", "-t1", "-c16", "-d2s", "--latency", "-H", "Authorization: Bearer "+s.key, s.url).CombinedOutput()
+				if err != nil || refused.Match(out) {
+					b.Fatalf("wrk: %v\n%s", err, refused.Find(out))
+				}
+				rate, _ := strconv.ParseFloat(string(perSecond.FindSubmatch(out)[1]), 64)
+				rates[which] = max(rates[which], rate)
+				l := p99.FindSubmatch(out)
+				us, _ := strconv.ParseFloat(string(l[1]), 64)
+				us *= map[string]float64{"us": 1, "ms": 1e3, "s": 1e6}[string(l[2])]
+				if latency[which] == 0 || us < latency[which] {
+					latency[which] = us
+				}
+			}
+		}
+		b.ReportMetric(0, "ns/op")
+		for i, name := range []string{"bare", "memory", "cache"} {
+			b.ReportMetric(rates[i], name+"-req/s")
+			b.ReportMetric(latency[i], name+"-p99-us")
+		}
+		b.ReportMetric(rates[1]/rates[0], "memory/bare")
+		b.ReportMetric(rates[2]/rates[0], "cache/bare")
+	}
+}

@@ -1,0 +1,59 @@
+package faults_test
+
+import (
+	"bytes"
+	"regexp"
+	"runtime"
+	"testing"
+
+	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/sqlstore/pgtest"
+)
+
+// goroutines returns the stacks that match.
+func goroutines(pattern string) (found []string) {
+	match := regexp.MustCompile(pattern)
+	buf := make([]byte, 1<<24)
+	for stack := range bytes.SplitSeq(buf[:runtime.Stack(buf, true)], []byte("\n\n")) {
+		if match.Match(stack) {
+			found = append(found, string(stack))
+		}
+	}
+	return found
+}
+
+// Close leaves nothing behind, in whatever state the database is.
+func TestCloseLeavesNothing(t *testing.T) {
+	server := pgtest.Start(t)
+	dsn := server.URL("postgres")
+	for _, test := range []struct {
+		name   string
+		before func(p *proxy)
+		fails  bool // the last write of the last uses
+	}{
+		{"up", func(*proxy) {}, false},
+		{"down", func(*proxy) { server.Stop() }, true},
+		{"silent", func(p *proxy) { p.set(silent) }, false},
+		{"cut", func(p *proxy) { p.set(cut) }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, watchDSN := newProxy(t, dsn)
+			in := startPostgres(t, dsn, watchDSN, cache.Options{})
+			_, key := in.create(t)
+			in.remembers(t, key)
+			test.before(p)
+			in.get(t.Context(), key)
+			if test.fails {
+				in.uses.OnDecision(nil, decision(t, in, key))
+			}
+			if err := in.close(); (err != nil) != test.fails {
+				t.Errorf("the UseRecorder's Close: %v", err)
+			}
+			const ours = `github\.com/insigner/auth(/cache|/sqlstore)?\.|github\.com/jackc/|github\.com/maypok86/|database/sql\.`
+			eventually(t, "no goroutine is left", func() bool { return len(goroutines(ours)) == 0 })
+			if test.fails {
+				must(t, server.Start())
+			}
+		})
+	}
+}

@@ -1,0 +1,337 @@
+package faults_test
+
+import (
+	"context"
+	"database/sql"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/sqlstore/pgtest"
+)
+
+func open(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func exec(t testing.TB, db *sql.DB, query string, args ...any) {
+	t.Helper()
+	_, err := db.Exec(query, args...)
+	must(t, err)
+}
+
+// The database stops, and starts again.
+func TestPostgresStops(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		stale time.Duration
+	}{
+		{"", 0},
+		{"StaleIfError", time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := pgtest.Start(t)
+			dsn := server.URL("postgres")
+			opts := cache.Options{StaleIfError: test.stale}
+			a, b := startPostgres(t, dsn, "", opts), startPostgres(t, dsn, "", opts)
+			l := startLoad(t, a, b)
+			for _, stop := range []func(){server.Stop, server.Crash} {
+				l.recovers()
+				expires := time.Now().Add(700 * time.Millisecond)
+				_, expiring := a.createUntil(t, expires)
+				leaked, leakedKey := a.create(t)
+				old, oldKey := a.create(t)
+				for _, in := range l.instances {
+					for _, k := range l.valid {
+						in.remembers(t, k.key)
+					}
+					in.remembers(t, leakedKey)
+					in.remembers(t, oldKey)
+					in.becomes(t, "a key that expires soon", expiring, accepted, unavailable, expired)
+				}
+				resume := func() {}
+				if test.stale > 0 {
+					resume = l.pause() // what was revoked just before the end may go unseen for as long as that
+					l.remembered.Store(true)
+				}
+				must(t, a.keyring.Revoke(t.Context(), leaked.ID))
+				stop()
+				resume()
+				l.fails(20)
+				l.grows(50) // refusals at least
+				// Whoever revoked it never accepts it again, whatever else is remembered.
+				a.wants(t, "revoked just before the end", leakedKey, revoked, unavailable)
+				if err := a.keyring.Revoke(t.Context(), old.ID); err == nil {
+					t.Error("a revocation without a database succeeded")
+				}
+				time.Sleep(time.Until(expires))
+				for _, in := range l.instances {
+					if test.stale > 0 {
+						in.wants(t, "no database, but the record is remembered", oldKey, accepted, unavailable)
+						in.wants(t, "expired meanwhile", expiring, expired, unavailable)
+					} else {
+						in.wants(t, "no database", oldKey, unavailable)
+					}
+				}
+				must(t, server.Start())
+				revokeUntilKnown(t, a, old)
+				at := time.Now()
+				a.wants(t, "revoked just after the start", oldKey, revoked, unavailable)
+				t.Logf("revoked just after the start, refused elsewhere after %v", b.refuses(t, "revoked just after the start", oldKey, at))
+				b.refuses(t, "revoked just before the end", leakedKey, at)
+				l.remembered.Store(false)
+			}
+			l.recovers()
+			l.end()
+		})
+	}
+}
+
+// revokeUntilKnown tries again while it is not known whether it worked.
+func revokeUntilKnown(t *testing.T, in *instance, r auth.Record) {
+	t.Helper()
+	eventually(t, "a revocation", func() bool { return in.keyring.Revoke(t.Context(), r.ID) == nil })
+}
+
+// Connections are cut, those of the watchers too.
+func TestPostgresConnectionsCut(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startPostgres(t, dsn, "", cache.Options{}), startPostgres(t, dsn, "", cache.Options{})
+	db := open(t, dsn)
+	l := startLoad(t, a, b)
+	l.recovers()
+	for range 10 {
+		l.grows(100)
+		exec(t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	}
+	l.recovers()
+	l.end()
+}
+
+// The watchers' connections alone are cut: no request notices, and no revocation is missed.
+func TestWatchersCut(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	a, b := startPostgres(t, dsn, "", cache.Options{}), startPostgres(t, dsn, "", cache.Options{})
+	db := open(t, dsn)
+	l := startLoad(t, a, b)
+	l.recovers()
+	l.healthy.Store(true)
+	for range 8 {
+		r, key := a.create(t)
+		a.remembers(t, key)
+		b.remembers(t, key)
+		var n int
+		must(t, db.QueryRow(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name = 'watcher'`).Scan(&n))
+		if n != 2 {
+			t.Errorf("%d watchers, want 2", n)
+		}
+		exec(t, db, "UPDATE api_keys SET revoked_at = now() WHERE id = $1", r.ID)
+		at := time.Now()
+		a.refuses(t, "revoked while nobody watches", key, at)
+		b.refuses(t, "revoked while nobody watches", key, at)
+		a.remembers(t, l.valid[0].key)
+		b.remembers(t, l.valid[0].key)
+	}
+	l.recovers()
+	l.end()
+}
+
+// For as long as nobody can watch, every answer is the database's. What was remembered before and changed meanwhile is
+// not used afterwards.
+func TestWatcherCutOff(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	p, watchDSN := newProxy(t, dsn)
+	in := startPostgres(t, dsn, watchDSN, cache.Options{TTL: time.Hour})
+	db := open(t, dsn)
+	l := startLoad(t, in)
+	l.recovers()
+	used, usedKey := in.create(t)
+	unused, unusedKey := in.create(t)
+	in.remembers(t, usedKey)
+	in.remembers(t, unusedKey)
+	p.set(cut)
+	l.healthy.Store(true)
+	for _, r := range []auth.Record{used, unused} {
+		exec(t, db, "UPDATE api_keys SET revoked_at = now() WHERE id = $1", r.ID)
+	}
+	in.refuses(t, "revoked while nobody watches", usedKey, time.Now())
+	// Whatever happens meanwhile is seen at once.
+	for range 5 {
+		r, key := in.create(t)
+		in.wants(t, "a key that nobody watches", key, accepted)
+		exec(t, db, "UPDATE api_keys SET revoked_at = now() WHERE id = $1", r.ID)
+		in.wants(t, "a revocation that nobody watches", key, revoked)
+	}
+	p.set(passing)
+	in.remembers(t, l.valid[0].key)
+	in.wants(t, "revoked before it was watched again", unusedKey, revoked)
+	in.wants(t, "revoked before it was watched again", usedKey, revoked)
+	l.recovers()
+	l.end()
+}
+
+// What is done with SQL arrives, however long the times to live.
+func TestPlainSQL(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	opts := cache.Options{TTL: time.Hour, UnknownTTL: time.Hour}
+	a, b := startPostgres(t, dsn, "", opts), startPostgres(t, dsn, "", opts)
+	db := open(t, dsn)
+	l := startLoad(t, a, b)
+	l.recovers()
+	l.healthy.Store(true)
+	for _, test := range []struct{ query, before, after string }{
+		{"UPDATE api_keys SET revoked_at = now() WHERE id = $1", accepted, revoked},
+		{"UPDATE api_keys SET expires_at = now() WHERE id = $1", accepted, expired},
+		{"UPDATE api_keys SET scopes = '[]' WHERE id = $1", accepted, forbidden},
+		{"UPDATE api_keys SET hash = sha256(hash) WHERE id = $1", accepted, unknown},
+		{"DELETE FROM api_keys WHERE id = $1", accepted, unknown},
+	} {
+		r, key := a.create(t)
+		a.remembers(t, key)
+		b.remembers(t, key)
+		exec(t, db, test.query, r.ID)
+		for _, in := range l.instances {
+			in.becomes(t, test.query, key, test.after, test.before)
+		}
+	}
+	key := auth.NewKey()
+	hash := auth.BLAKE2b(nil)(key.Reveal())
+	for _, in := range l.instances {
+		in.wants(t, "before it is inserted", key.Reveal(), unknown)
+	}
+	exec(t, db, `INSERT INTO api_keys (id, hash, scopes) VALUES ('key_sql', $1, '["*"]')`, hash[:])
+	for _, in := range l.instances {
+		in.becomes(t, "inserted", key.Reveal(), accepted, unknown)
+	}
+	l.healthy.Store(false)
+	l.end()
+	exec(t, db, "TRUNCATE api_keys")
+	for _, in := range l.instances {
+		in.becomes(t, "TRUNCATE", key.Reveal(), unknown, accepted)
+	}
+}
+
+// The connection of the watcher dies without a sign: a revoked key goes on no longer than is promised, and afterwards
+// requests are answered from memory again.
+func TestWatcherHalfOpen(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	p, watchDSN := newProxy(t, dsn)
+	a := startPostgres(t, dsn, "", cache.Options{TTL: time.Hour})
+	b := startPostgres(t, dsn, watchDSN, cache.Options{TTL: time.Hour})
+	l := startLoad(t, a, b)
+	for range 3 {
+		l.recovers()
+		l.healthy.Store(true)
+		r, key := a.create(t)
+		a.remembers(t, key)
+		b.remembers(t, key)
+		p.set(silent)
+		must(t, a.keyring.Revoke(t.Context(), r.ID))
+		at := time.Now()
+		a.wants(t, "revoked here", key, revoked)
+		t.Logf("refused after %v; sqlstore promises %v", b.refuses(t, "revoked behind a dead connection", key, at), interval+timeout)
+		p.set(passing)
+		b.remembers(t, l.valid[0].key)
+		b.wants(t, "when it is watched again", key, revoked)
+		l.healthy.Store(false)
+	}
+	l.end()
+}
+
+// All connections die without a sign.
+func TestEverythingHalfOpen(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	p, through := newProxy(t, dsn)
+	a := startPostgres(t, dsn, "", cache.Options{})
+	b := startPostgres(t, through, "", cache.Options{LookupTimeout: 100 * time.Millisecond})
+	l := startLoad(t, a, b)
+	l.recovers()
+	l.writing.Lock() // b's writers would wait for ever
+	r, key := a.create(t)
+	b.remembers(t, key)
+	p.set(silent)
+	must(t, a.keyring.Revoke(t.Context(), r.ID))
+	at := time.Now()
+	b.becomes(t, "behind dead connections", key, unavailable, accepted)
+	if took := time.Since(at); took > bound {
+		t.Errorf("refused after %v", took)
+	}
+	l.fails(20)
+	p.set(passing)
+	b.refuses(t, "behind dead connections", key, at)
+	l.writing.Unlock()
+	l.recovers()
+	l.end()
+}
+
+// A query that takes long: a client that leaves leaves nothing behind, the others get their answer.
+func TestSlowQuery(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	in := startPostgres(t, dsn, "", cache.Options{LookupTimeout: 10 * time.Minute})
+	db := open(t, dsn)
+	_, warm := in.create(t)
+	_, alone := in.create(t)
+	_, shared := in.create(t)
+	in.remembers(t, warm)
+	must(t, in.uses.Close()) // its writes would wait too
+
+	tx, err := db.Begin()
+	must(t, err)
+	defer tx.Rollback()
+	_, err = tx.Exec("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+	must(t, err)
+	waiting := func(n int) func() bool {
+		return func() bool {
+			var blocked int
+			must(t, tx.QueryRow("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'api_keys'::regclass").Scan(&blocked))
+			return blocked == n && in.db.Stats().InUse == n
+		}
+	}
+	// leave lets clients ask with a key and go as soon as n queries wait.
+	leave := func(key string, clients, n int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range clients {
+			wg.Go(func() {
+				if got := in.get(ctx, key); ctx.Err() == nil {
+					t.Errorf("an answer from a table that is locked: %q", got)
+				}
+			})
+		}
+		eventually(t, "a query that waits", waiting(n))
+		cancel()
+		wg.Wait()
+	}
+	leave(alone, 5, 1)
+	eventually(t, "an abandoned query gone", waiting(0))
+	eventually(t, "its goroutines gone", func() bool { return len(goroutines("sqlstore.(*Store).Lookup")) == 0 })
+
+	stays := make(chan string, 3)
+	for range cap(stays) {
+		go func() { stays <- in.get(context.Background(), shared) }()
+	}
+	eventually(t, "a query that waits", waiting(1))
+	leave(shared, 5, 1)
+	in.wants(t, "a key that is remembered", warm, accepted)
+	select {
+	case got := <-stays:
+		t.Errorf("an answer from a table that is locked: %q", got)
+	default:
+	}
+	eventually(t, "the query of those who stay goes on", waiting(1))
+	must(t, tx.Rollback())
+	for range cap(stays) {
+		if got := <-stays; got != accepted {
+			t.Errorf("who stayed gets %q", got)
+		}
+	}
+	in.wants(t, "who left and comes back", alone, accepted)
+}

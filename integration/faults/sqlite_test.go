@@ -1,0 +1,132 @@
+package faults_test
+
+import (
+	"context"
+	"database/sql"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/sqlstore"
+)
+
+func newSQLite(t *testing.T, path string, opts cache.Options) *instance {
+	t.Helper()
+	db, err := sqlstore.OpenSQLite(path)
+	must(t, err)
+	in := startSQLite(t, db, opts)
+	must(t, in.keys.Migrate(t.Context()))
+	return in
+}
+
+// One process can only read: it answers, its writes fail and say so, and it sees what another revokes after the time
+// to live.
+func TestSQLiteReadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	rw := newSQLite(t, path, cache.Options{})
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(1000)&_pragma=foreign_keys(1)")
+	must(t, err)
+	ro := startSQLite(t, db, cache.Options{TTL: 200 * time.Millisecond, UnknownTTL: time.Millisecond})
+	l := startLoad(t, rw) // it writes meanwhile
+	l.healthy.Store(true)
+	for range 5 {
+		r, key := rw.create(t)
+		ro.remembers(t, key)
+		if err := ro.keyring.Revoke(t.Context(), r.ID); err == nil {
+			t.Error("a revocation in a read-only database succeeded")
+		}
+		ro.wants(t, "after a revocation that failed", key, accepted)
+		must(t, rw.keyring.Revoke(t.Context(), r.ID))
+		rw.wants(t, "revoked here", key, revoked)
+		ro.refuses(t, "revoked by another process", key, time.Now())
+	}
+	if err := ro.uses.Close(); err == nil {
+		t.Error("last uses were written to a read-only database")
+	}
+	l.healthy.Store(false)
+	l.end()
+}
+
+// The disk is full: what is remembered and what is stored is answered, a write says that it failed.
+func TestSQLiteDiskFull(t *testing.T) {
+	in := newSQLite(t, filepath.Join(t.TempDir(), "db"), cache.Options{TTL: 50 * time.Millisecond})
+	in.db.SetMaxOpenConns(1) // max_page_count is per connection
+	l := startLoad(t, in)
+	l.healthy.Store(true)
+	l.grows(100)
+	exec(t, in.db, "PRAGMA max_page_count = 80")
+	var keys []issued
+	for {
+		r, key, err := in.keyring.Create(t.Context(), auth.Grant{Name: "test", Scopes: auth.Scopes{"documents.read"}})
+		if err != nil {
+			break
+		}
+		keys = append(keys, issued{record: r, key: key.Reveal()})
+		if len(keys) > 10_000 {
+			t.Fatal("the disk does not get full")
+		}
+	}
+	l.grows(100)
+	for i, k := range keys[max(0, len(keys)-20):] {
+		in.wants(t, "stored before the disk was full", k.key, accepted)
+		if _, _, err := in.keyring.Rotate(t.Context(), k.record.ID, 0); err == nil {
+			continue // there was room for one more
+		}
+		in.wants(t, "a rotation that failed", k.key, accepted)
+		if i%2 == 0 && in.keyring.Revoke(t.Context(), k.record.ID) == nil {
+			in.wants(t, "revoked on a full disk", k.key, revoked)
+		}
+	}
+	exec(t, in.db, "PRAGMA max_page_count = 100000")
+	for _, k := range keys[:min(20, len(keys))] {
+		must(t, in.keyring.Revoke(t.Context(), k.record.ID))
+		in.wants(t, "revoked when there is room again", k.key, revoked)
+	}
+	l.grows(100)
+	l.healthy.Store(false)
+	l.end()
+}
+
+// The table cannot be read for a while: that is no answer, not a refusal.
+func TestSQLiteUnreadable(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		stale time.Duration
+	}{
+		{"", 0},
+		{"StaleIfError", time.Hour},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := newSQLite(t, filepath.Join(t.TempDir(), "db"), cache.Options{TTL: 50 * time.Millisecond, StaleIfError: test.stale})
+			l := startLoad(t, in)
+			for range 3 {
+				expires := time.Now().Add(300 * time.Millisecond)
+				_, expiring := in.createUntil(t, expires)
+				in.becomes(t, "a key that expires soon", expiring, accepted, expired)
+				for _, k := range l.valid {
+					in.wants(t, "a valid key", k.key, accepted)
+				}
+				l.grows(100)
+				l.remembered.Store(test.stale > 0)
+				exec(t, in.db, "ALTER TABLE api_keys RENAME TO elsewhere")
+				l.fails(50)
+				time.Sleep(time.Until(expires))
+				if test.stale > 0 {
+					in.wants(t, "expired meanwhile", expiring, expired)
+				} else {
+					in.wants(t, "no table", l.valid[0].key, unavailable)
+				}
+				exec(t, in.db, "ALTER TABLE elsewhere RENAME TO api_keys")
+				r, key := in.create(t)
+				in.wants(t, "made afterwards", key, accepted)
+				must(t, in.keyring.Revoke(context.Background(), r.ID))
+				in.wants(t, "revoked afterwards", key, revoked)
+				l.recovers()
+				l.remembered.Store(false)
+			}
+			l.end()
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package auth_test
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+)
+
+var besides = map[int]func() *beside{
+	10_000:    sync.OnceValue(func() *beside { return newBeside(10_000) }),
+	1_000_000: sync.OnceValue(func() *beside { return newBeside(1_000_000) }),
+}
+
+// eachBeside runs f for each outcome, number of keys and number of goroutines.
+func eachBeside(b *testing.B, f func(b *testing.B, s *beside, requests []*http.Request, goroutines int)) {
+	for _, outcome := range besideOutcomes {
+		for _, keys := range []int{10_000, 1_000_000} {
+			for _, goroutines := range []int{1, 8 * runtime.GOMAXPROCS(0)} {
+				b.Run(fmt.Sprintf("%s/keys=%d/goroutines=%d", outcome, keys, goroutines), func(b *testing.B) {
+					s := besides[keys]()
+					f(b, s, s.requests[outcome], goroutines)
+				})
+			}
+		}
+	}
+}
+
+// serve sends n requests to h from each of so many goroutines, and returns how long a request took.
+func serve(h http.Handler, requests []*http.Request, goroutines, from, n int) float64 {
+	one := func(from int) {
+		w := nullWriter{make(http.Header)}
+		for i := from; i < from+n; i++ {
+			h.ServeHTTP(w, requests[i%len(requests)])
+		}
+	}
+	start := time.Now()
+	if goroutines == 1 {
+		one(from)
+	} else {
+		var group sync.WaitGroup
+		for g := range goroutines {
+			group.Go(func() { one(from + g*977) })
+		}
+		group.Wait()
+	}
+	return float64(time.Since(start)) / float64(n*goroutines)
+}
+
+// BenchmarkRequest measures package auth and the handler written by hand for benchstat.
+func BenchmarkRequest(b *testing.B) {
+	eachBeside(b, func(b *testing.B, s *beside, requests []*http.Request, goroutines int) {
+		for name, h := range map[string]http.Handler{"auth": s.auth, "hand": s.hand} {
+			b.Run("impl="+name, func(b *testing.B) {
+				b.ReportAllocs()
+				serve(h, requests, goroutines, 0, b.N/goroutines+1)
+			})
+		}
+	})
+}
+
+// BenchmarkBeside measures both in short turns, first the one and then the other, and reports the fastest turn of
+// each: what the machine does beside slows whole turns down, but not all of them.
+func BenchmarkBeside(b *testing.B) {
+	eachBeside(b, func(b *testing.B, s *beside, requests []*http.Request, goroutines int) {
+		n := max(1, 400/goroutines)
+		fastest := [2]float64{math.Inf(1), math.Inf(1)}
+		for turn := 0; b.Loop(); turn++ {
+			for i := range 2 {
+				which := (turn + i) % 2
+				took := serve([]http.Handler{s.auth, s.hand}[which], requests, goroutines, turn*n, n)
+				fastest[which] = min(fastest[which], took)
+			}
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(fastest[0], "auth-ns")
+		b.ReportMetric(fastest[1], "hand-ns")
+		b.ReportMetric(fastest[0]/fastest[1], "ratio")
+	})
+}

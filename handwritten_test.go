@@ -1,0 +1,251 @@
+package auth_test
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"golang.org/x/crypto/blake2b"
+)
+
+// What a good engineer writes who needs this for one API, and what package auth is measured beside: the same hash, a
+// map behind a lock, the same checks in the same order, the record in the context, answers rendered at start-up.
+
+type handKeys struct {
+	mu   sync.RWMutex
+	keys map[[32]byte]*auth.Record
+}
+
+func (s *handKeys) lookup(hash [32]byte) *auth.Record {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.keys[hash]
+}
+
+type handContextKey struct{}
+
+type handAnswer struct {
+	status    int
+	challenge string
+	body      []byte
+	length    string
+}
+
+func newHandAnswer(status int, kind, title, detail, code, attributes string, scopes ...string) *handAnswer {
+	body, err := json.Marshal(struct {
+		Type     string   `json:"type"`
+		Title    string   `json:"title"`
+		Status   int      `json:"status"`
+		Detail   string   `json:"detail"`
+		Code     string   `json:"code"`
+		Required []string `json:"requiredScopes,omitempty"`
+	}{"https://docs.insigner.com/errors/" + kind, title, status, detail, code, scopes})
+	if err != nil {
+		panic(err)
+	}
+	body = append(body, '\n')
+	return &handAnswer{status, `Bearer realm="api"` + attributes, body, strconv.Itoa(len(body))}
+}
+
+const handInvalidToken = `, error="invalid_token"`
+
+var (
+	handMissing = newHandAnswer(401, "unauthorized", "Unauthorized", "Invalid or missing API key", "MISSING_KEY", "")
+	handFormat  = newHandAnswer(401, "unauthorized", "Unauthorized", "Invalid or missing API key", "INVALID_FORMAT", handInvalidToken)
+	handInvalid = newHandAnswer(401, "unauthorized", "Unauthorized", "Invalid or missing API key", "INVALID_KEY", handInvalidToken)
+	handRevoked = newHandAnswer(401, "unauthorized", "Unauthorized", "API key has been revoked", "KEY_REVOKED", handInvalidToken)
+	handExpired = newHandAnswer(401, "unauthorized", "Unauthorized", "API key has expired", "KEY_EXPIRED", handInvalidToken)
+)
+
+func (a *handAnswer) write(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Del("ETag")
+	h.Del("Last-Modified")
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", a.length)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("WWW-Authenticate", a.challenge)
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		w.Write(a.body)
+	}
+}
+
+func handBearer(r *http.Request) (string, bool) {
+	v := strings.Trim(strings.Join(r.Header.Values("Authorization"), ", "), " \t")
+	const scheme = "bearer "
+	if len(v) <= len(scheme) || !strings.EqualFold(v[:len(scheme)], scheme) {
+		return "", false
+	}
+	return strings.TrimLeft(v[len(scheme):], " "), true
+}
+
+func handWellFormed(s string) bool {
+	if len(s) != 44 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+// authenticate is the middleware.
+func (s *handKeys) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		record, refused := s.identify(r)
+		if refused != nil {
+			refused.write(w, r)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), handContextKey{}, record)))
+	})
+}
+
+func (s *handKeys) identify(r *http.Request) (*auth.Record, *handAnswer) {
+	key, ok := handBearer(r)
+	if !ok {
+		return nil, handMissing
+	}
+	secret, ok := strings.CutPrefix(key, "isk_")
+	if !ok {
+		return nil, handFormat
+	}
+	if !handWellFormed(secret) {
+		return nil, handInvalid
+	}
+	hash := blake2b.Sum256([]byte(key))
+	record := s.lookup(hash)
+	if record == nil || subtle.ConstantTimeCompare(record.Hash[:], hash[:]) != 1 {
+		return nil, handInvalid
+	}
+	if !record.RevokedAt.IsZero() {
+		return nil, handRevoked
+	}
+	if !record.ExpiresAt.IsZero() && !record.ExpiresAt.After(time.Now()) {
+		return nil, handExpired
+	}
+	return record, nil
+}
+
+// handRequire wraps a route behind the middleware.
+func handRequire(scope auth.Scope) func(next http.Handler) http.Handler {
+	forbidden := newHandAnswer(403, "forbidden", "Forbidden", "API key lacks the required scope: "+string(scope),
+		"INSUFFICIENT_SCOPE", `, error="insufficient_scope", scope="`+string(scope)+`"`, string(scope))
+	covers := func(held auth.Scope) bool {
+		if held == "*" || held == scope {
+			return true
+		}
+		stem, ok := strings.CutSuffix(string(held), "*")
+		return ok && strings.HasSuffix(stem, ".") && strings.HasPrefix(string(scope), stem) && len(scope) > len(stem)
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			record, ok := r.Context().Value(handContextKey{}).(*auth.Record)
+			if !ok {
+				w.WriteHeader(http.StatusInternalServerError)
+				return
+			}
+			if !slices.ContainsFunc(record.Scopes, covers) {
+				forbidden.write(w, r)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// A beside is a number of keys, behind both.
+type beside struct {
+	auth, hand http.Handler
+	requests   map[string][]*http.Request // by what becomes of them
+}
+
+// besideOutcomes are the decisions, in the order of the table.
+var besideOutcomes = []string{"accepted", "missing", "format", "malformed", "unknown", "revoked", "expired", "forbidden"}
+
+const besideRequests = 4096 // of each kind at most, each with a key of its own
+
+func newBeside(keys int) *beside {
+	m, hand := new(auth.MemoryStore), &handKeys{keys: make(map[[32]byte]*auth.Record, keys)}
+	b := &beside{requests: make(map[string][]*http.Request)}
+	add := func(outcome, authorization string) {
+		if len(b.requests[outcome]) < besideRequests {
+			r := httptest.NewRequest("GET", "/api/v1/documents", nil)
+			if authorization != "" {
+				r.Header.Set("Authorization", authorization)
+			}
+			b.requests[outcome] = append(b.requests[outcome], r)
+		}
+	}
+	now := time.Now()
+	for n := range keys {
+		key := fmt.Sprintf("isk_%044d", n)
+		r := auth.Record{ID: "key_" + strconv.Itoa(n), Hash: auth.BLAKE2b(nil)(key), Name: "benchmark", Owner: "org_1",
+			Scopes: auth.Scopes{"templates.read", "documents.read"}, CreatedAt: now.Add(time.Duration(n)), ExpiresAt: now.Add(24 * time.Hour)}
+		outcome := "accepted"
+		switch n % 8 {
+		case 0:
+			outcome, r.RevokedAt = "revoked", now
+		case 1:
+			outcome, r.ExpiresAt = "expired", now.Add(-time.Hour)
+		case 2:
+			outcome, r.Scopes = "forbidden", auth.Scopes{"templates.read", "documentsx.*"}
+		}
+		if err := m.Insert(context.Background(), r); err != nil {
+			panic(err)
+		}
+		own := r
+		own.Scopes = slices.Clone(r.Scopes)
+		hand.keys[r.Hash] = &own
+		if n%max(1, keys/besideRequests/8) < 8 { // spread over all
+			add(outcome, "Bearer "+key)
+		}
+		add("unknown", fmt.Sprintf("Bearer isk_%044d", n+keys))
+	}
+	add("missing", "")
+	add("format", "Bearer sk_"+strings.Repeat("0", 45))
+	add("malformed", "Bearer isk_"+strings.Repeat("0", 43)+"=")
+	open := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	b.auth = auth.New(m, nil).Middleware(auth.Require("documents.read")(open))
+	b.hand = hand.authenticate(handRequire("documents.read")(open))
+	return b
+}
+
+// It is a comparison only if both answer alike.
+func TestHandwrittenAnswersAlike(t *testing.T) {
+	b := newBeside(1000)
+	for _, outcome := range besideOutcomes {
+		for _, method := range []string{"GET", "HEAD"} {
+			for _, r := range b.requests[outcome] {
+				r = r.Clone(t.Context())
+				r.Method = method
+				one, other := httptest.NewRecorder(), httptest.NewRecorder()
+				b.auth.ServeHTTP(one, r)
+				b.hand.ServeHTTP(other, r)
+				got := fmt.Sprintf("%d %v %s", one.Code, one.Header(), one.Body)
+				want := fmt.Sprintf("%d %v %s", other.Code, other.Header(), other.Body)
+				if got != want || (one.Code == 200) != (outcome == "accepted") {
+					t.Fatalf("%s:\n%s\n%s", outcome, got, want)
+				}
+			}
+		}
+		if len(b.requests[outcome]) == 0 {
+			t.Errorf("no request is %s", outcome)
+		}
+	}
+}

@@ -130,7 +130,7 @@ func TestRoutes(t *testing.T) {
 	base := regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(out) + "/api/v1"
 	bearer := regexp.MustCompile(`Bearer isk_[A-Za-z0-9_-]{44}`).FindString(out)
 	created := call(t, "POST", base+"/documents", bearer, `{"id": "doc_1", "title": "Lease"}`)
-	var doc document
+	var doc struct{ ID, Title string }
 	if err := json.NewDecoder(created.Body).Decode(&doc); err != nil || doc.ID == "doc_1" || doc.Title != "Lease" {
 		t.Errorf("created %+v, %v", doc, err)
 	}

@@ -1,4 +1,6 @@
-package main
+// Package documents is the API that the examples put behind keys: documents in memory, and routes that require the
+// published scopes. It is no part of the library and may change at any time.
+package documents
 
 import (
 	"cmp"
@@ -7,7 +9,30 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/insigner/auth"
 )
+
+// API returns the routes, each of which says what scope it requires. An Authenticator's Middleware goes outside.
+func API() http.Handler {
+	d := newDocuments()
+	mux := http.NewServeMux()
+	handle := func(pattern string, scope auth.Scope, h http.HandlerFunc) {
+		mux.Handle(pattern, auth.Require(scope)(h))
+	}
+	handle("GET /api/v1/documents", "documents.read", d.list)
+	handle("POST /api/v1/documents", "documents.create", d.create)
+	handle("GET /api/v1/documents/{id}", "documents.read", d.get)
+	handle("DELETE /api/v1/documents/{id}", "documents.delete", d.delete)
+	handle("GET /api/v1/templates", "templates.read", func(w http.ResponseWriter, r *http.Request) {
+		writeList(w, []document{{"tpl_1", "Offer letter"}})
+	})
+	handle("GET /api/v1/org", "org.read", func(w http.ResponseWriter, r *http.Request) {
+		key, _ := auth.FromContext(r.Context())
+		write(w, http.StatusOK, map[string]string{"id": key.Owner, "name": "Demonstration Ltd"})
+	})
+	return mux
+}
 
 type document struct {
 	ID    string `json:"id"`

@@ -89,12 +89,12 @@ type Decision struct {
 }
 
 // Record returns a copy of the key's record, and whether it is known. It is when the decision let the request
-// through, and when the key was found to be revoked, expired or short of a scope.
+// through, and when the key was found to be revoked, expired or short of a scope. Its Scopes are not nil.
 func (d Decision) Record() (Record, bool) {
 	if d.record == nil {
 		return Record{}, false
 	}
-	return d.record.clone(), true
+	return d.record.handOut(), true
 }
 
 // KeyID returns the ID of the key's record, or "" if it is not known. It is cheaper than Record.
@@ -156,7 +156,7 @@ func New(store Store, opts *Options) *Authenticator {
 	}
 	a := newAuthenticator(opts)
 	a.store = store
-	a.snapshots, _ = store.(SnapshotStore)
+	a.snapshots = snapshotsOf(store)
 	return a
 }
 
@@ -190,13 +190,13 @@ func newAuthenticator(opts *Options) *Authenticator {
 
 // Authenticate decides whose request r is; it writes nothing, and looks at no scope. The error matches
 // [ErrMissingKey], [ErrInvalidFormat], [ErrInvalidKey], [ErrKeyRevoked], [ErrKeyExpired] or [ErrStoreUnavailable],
-// and [WriteProblem] knows how to answer it. The record is the caller's to change.
+// and [WriteProblem] knows how to answer it. The record is the caller's to change; its Scopes are not nil.
 func (a *Authenticator) Authenticate(r *http.Request) (Record, error) {
 	id, err := a.authenticate(r, nil)
 	if err != nil {
 		return Record{}, err
 	}
-	return id.record.clone(), nil
+	return id.record.handOut(), nil
 }
 
 // authenticate makes the decision about r: that of all steps if there is a route that requires something, and
@@ -316,12 +316,29 @@ func (a *Authenticator) logFailure(ctx context.Context, err error, presented str
 	}
 	if logger := a.log(); logger.Enabled(ctx, level) {
 		// An error may quote its arguments, in whatever spelling; the log is no place for those.
-		digits := hash.String()
-		hidden := strings.NewReplacer(presented, "[key]", digits, "[hash]", strings.ToUpper(digits), "[hash]",
-			hex.EncodeToString([]byte(digits)), "[hash]", fmt.Sprint(hash[:]), "[hash]",
-			base64.RawStdEncoding.EncodeToString(hash[:]), "[hash]", base64.RawURLEncoding.EncodeToString(hash[:]), "[hash]")
-		logger.Log(ctx, level, "auth: the key store failed", "error", hidden.Replace(err.Error()))
+		logger.Log(ctx, level, "auth: the key store failed", "error", hide(err.Error(), presented, hash))
 	}
+}
+
+// hide returns text without the key and without the hash, as drivers and fmt spell it.
+func hide(text, presented string, hash Hash) string {
+	raw := hash[:]
+	pairs := []string{presented, "[key]"}
+	for _, spelling := range []string{
+		hash.String(), strings.ToUpper(hash.String()), hex.EncodeToString([]byte(hash.String())),
+		base64.RawStdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw), string(raw),
+	} {
+		pairs = append(pairs, spelling, "[hash]")
+	}
+	for _, format := range []string{"%v", "%#v", "% x", "% X", "%#x", "%o", "%b", "%c", "%q", "%+q", "%U"} {
+		for _, v := range []any{raw, [32]byte(hash), string(raw)} {
+			// Without what stands around the bytes, which differs.
+			if s := strings.Trim(fmt.Sprintf(format, v), "[]{}\"'`byteuin0123456789"+"()"); len(s) > len(hash) {
+				pairs = append(pairs, s, "[hash]")
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
 }
 
 func (a *Authenticator) log() *slog.Logger {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -241,14 +242,22 @@ func TestSeveralHashers(t *testing.T) {
 	}
 }
 
-// A snapshotFunc is a SnapshotStore that answers what it is told to, and whose plain Lookup must not be asked.
-type snapshotFunc func(ctx context.Context, h auth.Hash) (auth.Snapshot, error)
-
-func (f snapshotFunc) LookupSnapshot(ctx context.Context, h auth.Hash) (auth.Snapshot, error) {
-	return f(ctx, h)
+// A snapshots is a SnapshotStore that answers what it is told to, and whose plain Lookup must not be asked.
+type snapshots struct {
+	answer func(ctx context.Context, h auth.Hash) (auth.Snapshot, error)
 }
 
-func (f snapshotFunc) Lookup(context.Context, auth.Hash) (auth.Record, error) {
+func snapshotFunc(answer func(ctx context.Context, h auth.Hash) (auth.Snapshot, error)) auth.Store {
+	return &snapshots{answer}
+}
+
+func (s *snapshots) Snapshots() auth.Store { return s }
+
+func (s *snapshots) LookupSnapshot(ctx context.Context, h auth.Hash) (auth.Snapshot, error) {
+	return s.answer(ctx, h)
+}
+
+func (s *snapshots) Lookup(context.Context, auth.Hash) (auth.Record, error) {
 	panic("Lookup of a SnapshotStore")
 }
 
@@ -472,6 +481,59 @@ func TestPanicsAtStartUp(t *testing.T) {
 	} {
 		if got := panicOf(c.call); got != c.want {
 			t.Errorf("panic %q, want %q", got, c.want)
+		}
+	}
+}
+
+// denying changes the Lookup of the store that it embeds.
+type denying struct{ *auth.MemoryStore }
+
+func (denying) Lookup(context.Context, auth.Hash) (auth.Record, error) {
+	return auth.Record{}, auth.ErrNotFound
+}
+
+// uncomparable does so too, and cannot be compared.
+type uncomparable struct {
+	denying
+	_ []int
+}
+
+// TestEmbeddedSnapshotStore: the Lookup of a type that embeds a SnapshotStore is the one that counts.
+func TestEmbeddedSnapshotStore(t *testing.T) {
+	m := new(auth.MemoryStore)
+	if err := m.Insert(t.Context(), goodRecord()); err != nil {
+		t.Fatal(err)
+	}
+	for _, store := range []auth.Store{denying{m}, &denying{m}, uncomparable{denying: denying{m}}} {
+		if got, err := auth.New(store, nil).Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) {
+			t.Errorf("%T: %v, %v", store, got, err)
+		}
+	}
+}
+
+// TestStoreErrorsAreHidden: however a driver spells the hash or the key in its error, the log does not.
+func TestStoreErrorsAreHidden(t *testing.T) {
+	hash := goodHash
+	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%+q", "%x", "%X", "% x", "%#x", "%o", "%d", "%b", "%c", "%U"} {
+		for _, v := range []any{hash, hash[:], [32]byte(hash), string(hash[:]), &hash, goodKey} {
+			if k, ok := v.(string); ok && k == goodKey && format != "%v" && format != "%s" && format != "%q" {
+				continue // nobody has the key in another form
+			}
+			text := fmt.Sprintf(format, v)
+			var out bytes.Buffer
+			a := auth.New(storeFunc(func(context.Context, auth.Hash) (auth.Record, error) {
+				return auth.Record{}, errors.New("query failed: " + text + " was the argument")
+			}), &auth.Options{Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+			if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrStoreUnavailable) {
+				t.Fatal(err)
+			}
+			var line struct{ Error string }
+			if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(line.Error, "[hash]") && !strings.Contains(line.Error, "[key]") || len(line.Error) > 80 {
+				t.Errorf("%s of %T: %s", format, v, line.Error)
+			}
 		}
 	}
 }

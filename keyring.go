@@ -67,7 +67,7 @@ type Grant struct {
 	Owner     string    // organization or account the key acts for
 	CreatedBy string    // who asks for it
 	Scopes    Scopes    // empty: the key may do nothing
-	Ceiling   Scopes    // not nil: every scope granted must be covered by it; pass what the maker holds
+	Ceiling   Scopes    // not nil: every scope granted must be covered by it; pass what FromContext says the maker holds
 	ExpiresAt time.Time // zero: never; kept to the microsecond
 	Metadata  map[string]string
 }
@@ -165,7 +165,7 @@ const (
 
 // A Filter selects keys for [Keyring.List]. The zero Filter selects every key.
 type Filter struct {
-	Owner string // empty: of any owner
+	Owner string // empty: of any owner, so look before you pass on a client's
 	State State  // as of the time that List begins; AnyState: in whatever state
 
 	// The expiry is not before ExpiresFrom and before ExpiresBefore; zero: no such limit. A key that never expires
@@ -248,6 +248,9 @@ func (k *Keyring) Revoke(ctx context.Context, id string) error {
 // the grace, 0 to [MaxGrace], but never for longer than it had. If the old key expires, the successor gets the same
 // lifetime from now; if not, it does not either. The Key returned is the only copy there is.
 //
+// It asks nobody: a host whose clients name the id sees to it that the key's Owner is theirs, and that they hold its
+// scopes, which the successor has as well.
+//
 // A key rotates once: of many calls, however they interleave, exactly one succeeds. The error matches [ErrNotFound],
 // [ErrKeyRevoked], [ErrKeyExpired], [ErrSuperseded] if the key has been rotated already, or [ErrInvalidArgument] if
 // the grace is out of range.
@@ -297,6 +300,9 @@ func successorExpiry(old *Record, now time.Time) time.Time {
 	if old.ExpiresAt.IsZero() || old.CreatedAt.IsZero() {
 		return timestamp(old.ExpiresAt)
 	}
-	// In microseconds, since a time.Duration ends at 292 years.
+	// In microseconds, since a time.Duration ends at 292 years; they in turn end in the year 294246.
+	if old.ExpiresAt.Year() > 200_000 {
+		return timestamp(old.ExpiresAt)
+	}
 	return time.UnixMicro(now.UnixMicro() + old.ExpiresAt.UnixMicro() - old.CreatedAt.UnixMicro()).UTC()
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"regexp"
 	"slices"
@@ -495,5 +497,45 @@ func TestRotateOnce(t *testing.T) {
 	}
 	if r, _ := gate.KeyStore.Get(ctx, "key_good"); !r.RevokedAt.Equal(epoch) || r.ReplacedBy != "" {
 		t.Errorf("revoked during a rotation: %#v", fmt.Sprint(r.RevokedAt, r.ReplacedBy))
+	}
+}
+
+// A maker without scopes has a ceiling of nothing, not none, whatever its store returns.
+func TestCeilingOfAMakerWithoutScopes(t *testing.T) {
+	store := new(auth.MemoryStore)
+	keyring := auth.NewKeyring(store, nil)
+	_, key, err := keyring.Create(t.Context(), auth.Grant{Name: "maker"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var decided auth.Record
+	a := auth.New(store, &auth.Options{OnDecision: func(_ *http.Request, d auth.Decision) { decided, _ = d.Record() }})
+	r := httptest.NewRequest("POST", "/keys", nil)
+	r.Header.Set("Authorization", "Bearer "+key.Reveal())
+	authenticated, err := a.Authenticate(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		maker, _ := auth.FromContext(r.Context())
+		for _, ceiling := range []auth.Scopes{maker.Scopes, authenticated.Scopes, decided.Scopes} {
+			_, _, err := keyring.Create(r.Context(), auth.Grant{Name: "made", Scopes: auth.Scopes{"*"}, Ceiling: ceiling})
+			if !errors.Is(err, auth.ErrInsufficientScope) {
+				t.Errorf("a key without scopes made one for everything: %v", err)
+			}
+		}
+	})).ServeHTTP(httptest.NewRecorder(), r)
+}
+
+// The successor of a key that expires further away than microseconds count expires when that does.
+func TestRotateFarExpiry(t *testing.T) {
+	store := new(auth.MemoryStore)
+	r := auth.Record{ID: "key_far", Hash: auth.Hash{1}, CreatedAt: time.Now(), ExpiresAt: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)}
+	if err := store.Insert(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := auth.NewKeyring(store, nil).Rotate(t.Context(), r.ID, 0)
+	if err != nil || !got.ExpiresAt.Equal(r.ExpiresAt) {
+		t.Errorf("expires %v, %v", got.ExpiresAt, err)
 	}
 }

@@ -182,8 +182,13 @@ func (u *UseRecorder) flush(ctx context.Context) error {
 	return nil
 }
 
-func (u *UseRecorder) touch(ctx context.Context, batch map[string]time.Time) error {
+func (u *UseRecorder) touch(ctx context.Context, batch map[string]time.Time) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
+	defer func() { // no host's recovery reaches this goroutine
+		if v := recover(); v != nil {
+			err = errors.New("auth: the store panicked")
+		}
+	}()
 	return u.store.Touch(ctx, batch)
 }

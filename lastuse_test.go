@@ -386,3 +386,25 @@ func TestUseConcurrent(t *testing.T) {
 		t.Errorf("%d dropped", uses.Dropped())
 	}
 }
+
+// A store that panics costs the times nothing, and the process neither.
+type panicking struct{ *auth.MemoryStore }
+
+func (panicking) Touch(context.Context, map[string]time.Time) error { panic("secret") }
+
+func TestUsePanicOfTheStore(t *testing.T) {
+	store := panicking{new(auth.MemoryStore)}
+	if err := store.Insert(t.Context(), goodRecord()); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	uses := auth.NewUseRecorder(store, &auth.UseRecorderOptions{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	a := auth.New(store, &auth.Options{OnDecision: uses.OnDecision})
+	if _, err := a.Authenticate(requestWith(goodKey)); err != nil {
+		t.Fatal(err)
+	}
+	if err := uses.Close(); err == nil || uses.Dropped() != 1 || strings.Contains(out.String(), "secret") ||
+		!strings.Contains(out.String(), "panicked") {
+		t.Errorf("%v, %d dropped, logged %s", err, uses.Dropped(), &out)
+	}
+}

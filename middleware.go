@@ -170,13 +170,13 @@ func identityFrom(ctx context.Context) *identity {
 }
 
 // FromContext returns the record of the key that the request was authenticated with, and whether there is one. It
-// is a copy, the caller's to change.
+// is a copy, the caller's to change. Its Scopes are not nil, so that they can be a Ceiling.
 func FromContext(ctx context.Context) (Record, bool) {
 	id := identityFrom(ctx)
 	if id == nil {
 		return Record{}, false
 	}
-	return id.record.clone(), true
+	return id.record.handOut(), true
 }
 
 // NewContext returns a context with a copy of r for [FromContext], [Require] and [RequireAny] to find, as if a

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -63,6 +64,15 @@ func (r Record) LogValue() slog.Value {
 		slog.String("name", r.Name), slog.String("owner", r.Owner))
 }
 
+// handOut returns a clone whose Scopes are not nil: a nil Ceiling is none, and who may do nothing passes on nothing.
+func (r *Record) handOut() Record {
+	c := r.clone()
+	if c.Scopes == nil {
+		c.Scopes = Scopes{}
+	}
+	return c
+}
+
 // clone returns a copy that shares no memory with r that could be changed.
 func (r *Record) clone() Record {
 	c := *r
@@ -103,6 +113,18 @@ type Store interface {
 type SnapshotStore interface {
 	Store
 	LookupSnapshot(ctx context.Context, hash Hash) (Snapshot, error)
+
+	// Snapshots returns the store itself. It is what tells a SnapshotStore from a type that embeds one and has a Lookup
+	// of its own: there it returns the store inside, and LookupSnapshot, which knows nothing of that Lookup, is not used.
+	Snapshots() Store
+}
+
+// snapshotsOf returns store as a SnapshotStore, or nil if it is none.
+func snapshotsOf(store Store) SnapshotStore {
+	if s, ok := store.(SnapshotStore); ok && reflect.TypeOf(store).Comparable() && s.Snapshots() == store {
+		return s
+	}
+	return nil
 }
 
 // A KeyStore is a Store that a [Keyring] can manage. It keeps what it is given and decides nothing: whether a key is
@@ -171,6 +193,17 @@ type Watcher interface {
 type Change struct {
 	Kind ChangeKind
 	Hash Hash // of the record, for RecordChanged
+}
+
+// String returns the Kind. The Hash stays out of logs.
+func (c Change) String() string { return c.Kind.String() }
+
+// Format writes what String does, whatever the verb.
+func (c Change) Format(f fmt.State, verb rune) { io.WriteString(f, c.String()) }
+
+// LogValue returns the Kind and the first digits of the Hash.
+func (c Change) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("kind", c.Kind.String()), slog.Any("hash", c.Hash.LogValue()))
 }
 
 // A ChangeKind says what a [Change] is about.
@@ -272,6 +305,16 @@ func (m *MemoryStore) LookupSnapshot(_ context.Context, hash Hash) (Snapshot, er
 		return Snapshot{}, ErrNotFound
 	}
 	return Snapshot{r}, nil
+}
+
+// Snapshots implements [SnapshotStore].
+func (m *MemoryStore) Snapshots() Store { return m }
+
+// Format writes how many keys there are, whatever the verb: fmt would print their hashes.
+func (m *MemoryStore) Format(f fmt.State, verb rune) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fmt.Fprintf(f, "auth.MemoryStore(%d)", len(m.byID))
 }
 
 // Insert implements [KeyStore].
@@ -424,8 +467,8 @@ func (m *MemoryStore) Watch(ctx context.Context, notify func(Change)) error {
 	<-ctx.Done()
 
 	m.mu.Lock()
+	notify(Change{Kind: ChangesLost}) // before it is so
 	delete(m.watchers, &notify)
 	m.mu.Unlock()
-	notify(Change{Kind: ChangesLost})
 	return ctx.Err()
 }

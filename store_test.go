@@ -422,3 +422,28 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// No hash is in what fmt and slog print of a store or a change.
+func TestStoreDoesNotPrintHashes(t *testing.T) {
+	m := new(auth.MemoryStore)
+	if err := m.Insert(t.Context(), goodRecord()); err != nil {
+		t.Fatal(err)
+	}
+	change := auth.Change{Kind: auth.RecordChanged, Hash: goodHash}
+	var out bytes.Buffer
+	for _, v := range []any{m, change, &change, []auth.Change{change}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", change)
+	for _, spelling := range []string{goodHash.String()[:12], fmt.Sprint(goodHash[:6])[1:12], fmt.Sprintf("%#v", goodHash[:3])[7:20]} {
+		if strings.Contains(out.String(), spelling) {
+			t.Errorf("%q is in\n%s", spelling, &out)
+		}
+	}
+	if !strings.Contains(out.String(), "auth.MemoryStore(1)") || !strings.Contains(out.String(), "RecordChanged") {
+		t.Errorf("printed\n%s", &out)
+	}
+}

@@ -113,6 +113,8 @@ type staleSnapshots struct {
 	seen map[auth.Hash]auth.Snapshot
 }
 
+func (s *staleSnapshots) Snapshots() auth.Store { return s }
+
 func (s *staleSnapshots) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) {
 	if snapshot, ok := s.seen[hash]; ok {
 		return snapshot, nil
@@ -126,6 +128,8 @@ func (s *staleSnapshots) LookupSnapshot(ctx context.Context, hash auth.Hash) (au
 
 type zeroSnapshots struct{ auth.MemoryStore }
 
+func (s *zeroSnapshots) Snapshots() auth.Store { return s }
+
 func (s *zeroSnapshots) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) {
 	snapshot, _ := s.MemoryStore.LookupSnapshot(ctx, hash)
 	return snapshot, nil
@@ -133,6 +137,8 @@ func (s *zeroSnapshots) LookupSnapshot(ctx context.Context, hash auth.Hash) (aut
 
 // A Snapshot itself cannot be changed; what a store puts into it can be wrong.
 type earlySnapshots struct{ auth.MemoryStore }
+
+func (s *earlySnapshots) Snapshots() auth.Store { return s }
 
 func (s *earlySnapshots) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) {
 	r, err := s.Lookup(ctx, hash)

@@ -85,7 +85,7 @@ func (p *probe) finds(list ...auth.Record) {
 		if got, err := p.Lookup(p.ctx, want.Hash); p.ok(what, err) {
 			p.ok(what, decides(got, want))
 		}
-		if s, ok := p.Store.(auth.SnapshotStore); ok {
+		if s, ok := snapshots(p.Store); ok {
 			what := "LookupSnapshot of the hash of " + want.ID
 			if got, err := s.LookupSnapshot(p.ctx, want.Hash); p.ok(what, err) {
 				p.ok(what, decides(got.Record(), want))
@@ -98,7 +98,7 @@ func (p *probe) finds(list ...auth.Record) {
 func (p *probe) findsNone(what string, hash auth.Hash) {
 	_, err := p.Lookup(p.ctx, hash)
 	p.fails("Lookup of "+what, err, auth.ErrNotFound)
-	if s, ok := p.Store.(auth.SnapshotStore); ok {
+	if s, ok := snapshots(p.Store); ok {
 		_, err := s.LookupSnapshot(p.ctx, hash)
 		p.fails("LookupSnapshot of "+what, err, auth.ErrNotFound)
 	}

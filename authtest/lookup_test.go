@@ -245,6 +245,8 @@ func TestBrokenLookups(t *testing.T) {
 
 type emptySnapshots struct{ auth.MemoryStore }
 
+func (s *emptySnapshots) Snapshots() auth.Store { return s }
+
 func (*emptySnapshots) LookupSnapshot(context.Context, auth.Hash) (auth.Snapshot, error) {
 	return auth.Snapshot{}, auth.ErrNotFound
 }

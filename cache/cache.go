@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +65,7 @@ type Options struct {
 
 const (
 	staleRetry = time.Second // how long a stale record is used before the store is asked again
-	maxRereads = 8           // of a record that changes during every look-up
+	maxReads   = 8           // of a record that changes during every look-up
 )
 
 // A Store answers from memory or from the store behind it. It is an [auth.SnapshotStore], safe for concurrent use.
@@ -154,7 +155,9 @@ func New(behind auth.Store, opts *Options) *Store {
 		begin:   time.Now(),
 		tick:    max(o.TTL/64, time.Millisecond),
 	}
-	s.snapshots, _ = behind.(auth.SnapshotStore)
+	if snapshots, ok := behind.(auth.SnapshotStore); ok && reflect.TypeOf(behind).Comparable() && snapshots.Snapshots() == behind {
+		s.snapshots = snapshots
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.keepTime(ctx) })
@@ -274,6 +277,9 @@ func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error)
 	return snapshot.Record(), err
 }
 
+// Snapshots implements [auth.SnapshotStore].
+func (s *Store) Snapshots() auth.Store { return s }
+
 // LookupSnapshot implements [auth.SnapshotStore].
 func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) {
 	epoch := s.epoch.Load()
@@ -287,14 +293,15 @@ func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapsh
 	} else if e, ok := s.unknown.GetIfPresent(hash); ok && epoch != 0 && e.epoch == epoch && s.now() < e.fresh {
 		return auth.Snapshot{}, auth.ErrNotFound
 	}
-	for range maxRereads {
+	for reads := 1; ; reads++ {
 		f := s.join(ctx, hash)
 		select {
 		case <-f.done:
 			if f.panicked != nil {
 				panic(f.panicked) // on the request's goroutine, for the host's own recovery
 			}
-			if !f.again {
+			// What was read last is of after this request began, if not of after the last change.
+			if !f.again || reads == maxReads {
 				return f.snapshot, f.err
 			}
 		case <-ctx.Done():
@@ -302,10 +309,7 @@ func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapsh
 			return auth.Snapshot{}, ctx.Err()
 		}
 	}
-	return auth.Snapshot{}, errUnsettled
 }
-
-var errUnsettled = errors.New("auth/cache: the record changed during every look-up")
 
 // join returns the flight for hash, and begins it if there is none.
 func (s *Store) join(ctx context.Context, hash auth.Hash) *flight {
@@ -338,6 +342,7 @@ func (s *Store) leave(hash auth.Hash, f *flight) {
 // fly asks the store and remembers what it answers.
 func (s *Store) fly(ctx context.Context, hash auth.Hash, f *flight, epoch uint64) {
 	defer f.cancel()
+	asked := s.now() // a time to live begins before the store reads
 	finished := false
 	defer func() {
 		if !finished { // the store panicked, or called runtime.Goexit
@@ -345,7 +350,7 @@ func (s *Store) fly(ctx context.Context, hash auth.Hash, f *flight, epoch uint64
 				f.err = errors.New("auth/cache: the look-up ended its goroutine")
 			}
 		}
-		s.land(hash, f, epoch)
+		s.land(hash, f, epoch, asked)
 		close(f.done)
 	}()
 	f.snapshot, f.err = s.ask(ctx, hash)
@@ -365,7 +370,7 @@ func (s *Store) ask(ctx context.Context, hash auth.Hash) (auth.Snapshot, error) 
 
 // land decides what becomes of an answer. From here to the end of the flight s.mu is held, so no change slips
 // between the look at f.changed and the filling of the cache.
-func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
+func (s *Store) land(hash auth.Hash, f *flight, epoch uint64, asked time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.flights[hash] == f {
@@ -386,7 +391,7 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 		if r.Hash != hash {
 			return // the Authenticator will say so
 		}
-		e := &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, now + s.o.TTL - s.tick, now + s.o.TTL + s.o.StaleIfError, nil}
+		e := &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, asked + s.o.TTL - s.tick, asked + s.o.TTL + s.o.StaleIfError, nil}
 		if old != nil && old.revoked && !e.revoked {
 			e.snapshot, e.revoked = old.snapshot, true // revoking is for good
 			f.snapshot = old.snapshot
@@ -394,7 +399,7 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64) {
 		s.known.Set(hash, e)
 	case errors.Is(f.err, auth.ErrNotFound):
 		s.known.Invalidate(hash)
-		s.unknown.Set(hash, &entry{epoch: epoch, fresh: now + s.o.UnknownTTL})
+		s.unknown.Set(hash, &entry{epoch: epoch, fresh: asked + s.o.UnknownTTL})
 	case old != nil && s.o.StaleIfError > 0 && now < old.stale:
 		e := *old
 		e.failed = &failure{epoch, min(now+staleRetry, old.stale)}

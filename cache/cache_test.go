@@ -637,7 +637,7 @@ func TestOvertakenLookupHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// A record that changes during every look-up is an error in the end, not an endless loop.
+// A record that changes during every look-up is answered as it was read last, not read for ever.
 func TestChangesWithoutEnd(t *testing.T) {
 	w := newWatched(memory(t, record(1)))
 	s := cache.New(w, quiet(nil))
@@ -647,7 +647,7 @@ func TestChangesWithoutEnd(t *testing.T) {
 		w.report(auth.RecordChanged, hash)
 		return w.keys.Lookup(ctx, hash)
 	})
-	wants(t, "it changes again and again", s, &w.scripted, record(1).Hash, 8, cache.ErrUnsettled)
+	wants(t, "it changes again and again", s, &w.scripted, record(1).Hash, 8, nil)
 }
 
 // A store that lags cannot take a revocation back.
@@ -900,4 +900,38 @@ func TestRecordsAreCopies(t *testing.T) {
 		}
 		r.Scopes[0] = "*"
 	}
+}
+
+// A time to live begins when the store is asked, however long it takes: it may have read at once.
+func TestTimeToLiveBeginsWithTheQuestion(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		behind := &scripted{keys: memory(t, record(1))}
+		behind.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+			defer time.Sleep(2 * time.Second)
+			return behind.keys.Lookup(ctx, hash)
+		})
+		s := cache.New(behind, quiet(&cache.Options{TTL: 3 * time.Second, UnknownTTL: 3 * time.Second}))
+		defer s.Close()
+		wants(t, "first", s, behind, record(1).Hash, 1, nil)
+		time.Sleep(time.Second)
+		wants(t, "three seconds after it was asked", s, behind, record(1).Hash, 1, nil)
+		wants(t, "unknown", s, behind, record(2).Hash, 1, auth.ErrNotFound)
+		time.Sleep(time.Second)
+		wants(t, "unknown, three seconds after it was asked", s, behind, record(2).Hash, 1, auth.ErrNotFound)
+	})
+}
+
+// A type that embeds a SnapshotStore and has a Lookup of its own is asked by that.
+func TestEmbeddedSnapshotStore(t *testing.T) {
+	s := cache.New(denying{memory(t, record(1))}, quiet(nil))
+	defer s.Close()
+	if err := look(s, record(1).Hash); !errors.Is(err, auth.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+type denying struct{ *auth.MemoryStore }
+
+func (denying) Lookup(context.Context, auth.Hash) (auth.Record, error) {
+	return auth.Record{}, auth.ErrNotFound
 }

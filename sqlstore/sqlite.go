@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -36,8 +37,18 @@ var sqliteDialect = &dialect{
 // OpenSQLite opens the SQLite database in the file path, and makes it if there is none, with what a server needs on
 // each of its connections: a write-ahead log, so that readers and the writer do not wait for each other; 5 seconds of
 // patience with another writer; foreign keys enforced; transactions that lock as they begin; and each commit synced to
-// the disk, so that a revocation outlives a power cut. The caller closes it.
+// the disk, so that a revocation outlives a power cut. A file that it makes is for its owner alone (mode 0600). The
+// caller closes the database.
 func OpenSQLite(path string) (*sql.DB, error) {
+	if strings.ContainsRune(path, 0) {
+		return nil, errors.New("sqlstore: the path holds a NUL")
+	}
+	// Who the keys are for, and their hashes, are nobody else's business. What SQLite puts beside it takes after it.
+	if f, err := os.OpenFile(path, os.O_CREATE, 0o600); err == nil {
+		f.Close()
+	} else {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
 	path = filepath.ToSlash(path)
 	if filepath.VolumeName(path) != "" {
 		path = "/" + path

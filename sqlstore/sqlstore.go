@@ -45,8 +45,13 @@
 // reported as [auth.ChangesLost] and [auth.ChangesSeen]. DROP TABLE, and triggers that are disabled, are noticed by
 // the heartbeat too.
 //
+// The heartbeat goes out through the *sql.DB and comes back on the watcher's connection, so it also notices when the
+// two lead to different servers, as after a failover.
+//
 // The announcements hold the hashes: whoever may connect to the database can listen to them, and can do as much with
-// them as with the hash column, which is nothing without the key.
+// them as with the hash column, which is nothing without the key. Whoever may connect can send announcements too, and
+// so make caches look again; nobody can make them believe anything. Let only those connect who need to, and where
+// others may create schemas give Options.Table its schema.
 //
 // On SQLite only the changes made through the very Store are reported. Those of another process, or of another Store,
 // are seen when a cache looks again: give it a short time to live if there are any.

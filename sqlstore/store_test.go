@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -437,4 +439,24 @@ func TestSQLiteSettings(t *testing.T) {
 		t.Error("a schema is taken")
 	}
 	newSQLite(t, filepath.Join(t.TempDir(), "a?b #c%20d&é'.db"))
+}
+
+// What OpenSQLite makes is for the owner alone.
+func TestSQLiteFileMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		return // it has no such modes
+	}
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, _ := newSQLite(t, path)
+	inserted(t, s)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		info, err := os.Stat(path + suffix)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", path+suffix, info.Mode(), err)
+		}
+	}
+	if db, err := sqlstore.OpenSQLite(path + "\x00.bak"); err == nil {
+		db.Close()
+		t.Error("a path with a NUL was opened")
+	}
 }

@@ -221,20 +221,19 @@ func (l *listener) run(ctx context.Context) error {
 	}
 }
 
-// beat sends an announcement through the database to itself and waits for it, and looks after the triggers. An
-// answer alone would show less: a pooler gives one, but no announcement.
+// beat sends an announcement through the *sql.DB and waits for it, and looks after the triggers. An answer alone would
+// show less: a pooler gives one, but no announcement.
 func (l *listener) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
 	l.nonce, l.beaten = fmt.Sprintf("beat %016x", rand.Uint64()), false
 	var oid sql.Null[uint32]
 	var triggers int
-	err := l.conn.QueryRow(ctx, `SELECT to_regclass($3)::oid,
+	err := l.conn.QueryRow(ctx, `SELECT to_regclass($1)::oid,
 			(SELECT count(*) FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-			WHERE t.tgrelid = to_regclass($3) AND t.tgenabled IN ('O', 'A') AND p.proname = $4),
-			pg_notify($1, $2)::text`,
-		l.store.table.channel(), l.nonce, l.store.table.quoted(""), l.store.table.name+"_notify").
-		Scan(&oid, &triggers, new(sql.NullString))
+			WHERE t.tgrelid = to_regclass($1) AND t.tgenabled IN ('O', 'A') AND p.proname = $2)`,
+		l.store.table.quoted(""), l.store.table.name+"_notify").
+		Scan(&oid, &triggers)
 	switch {
 	case err != nil:
 		return err
@@ -246,6 +245,10 @@ func (l *listener) beat(ctx context.Context) error {
 		return errors.New("the table was replaced by another")
 	}
 	l.table = oid.V
+	// Through the pool, as look-ups and changes go: if that leads to another server, nothing comes back.
+	if _, err := l.store.db.ExecContext(ctx, "SELECT pg_notify($1, $2)", l.store.table.channel(), l.nonce); err != nil {
+		return fmt.Errorf("the pool's connections: %w", err)
+	}
 	for !l.beaten {
 		if err := l.conn.PgConn().WaitForNotification(ctx); err != nil {
 			return fmt.Errorf("announcements do not arrive: %w", err)
@@ -266,7 +269,8 @@ func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
 		l.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
 		return
 	}
-	// A TRUNCATE, or what a later version announces.
-	l.notify(auth.Change{Kind: auth.ChangesLost})
-	l.notify(auth.Change{Kind: auth.ChangesSeen})
+	if n.Payload == "all" { // a TRUNCATE
+		l.notify(auth.Change{Kind: auth.ChangesLost})
+		l.notify(auth.Change{Kind: auth.ChangesSeen})
+	}
 }

@@ -371,3 +371,25 @@ func TestWatchLeavesNothing(t *testing.T) {
 	}
 	check("after a half-open connection")
 }
+
+// A watcher that listens elsewhere than where the changes are made, as after a failover, sees none and says so.
+func TestWatchElsewhere(t *testing.T) {
+	here, there := pgtest.DSN(t), pgtest.DSN(t)
+	newPostgres(t, there)
+	config, err := pgx.ParseConfig(there)
+	must(t, err)
+	s, err := sqlstore.NewPostgres(openPostgres(t, here), &sqlstore.Options{Logger: quick.Logger, WatchConfig: config,
+		HeartbeatInterval: 50 * time.Millisecond, HeartbeatTimeout: 200 * time.Millisecond})
+	must(t, err)
+	must(t, s.Migrate(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	err = s.Watch(ctx, func(c auth.Change) {
+		if c.Kind == auth.ChangesSeen {
+			t.Error("changes are seen, it says")
+		}
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}

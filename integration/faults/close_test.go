@@ -52,6 +52,12 @@ func TestCloseLeavesNothing(t *testing.T) {
 			if test.fails {
 				must(t, server.Start())
 			}
+			admin := open(t, dsn)
+			eventually(t, "no connection is left", func() (none bool) {
+				must(t, admin.QueryRow(`SELECT count(*) = 0 FROM pg_stat_activity
+					WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`).Scan(&none))
+				return none
+			})
 		})
 	}
 }

@@ -169,6 +169,8 @@ func (l *load) recovers() {
 func (l *load) pause() (resume func()) {
 	l.t.Helper()
 	l.writing.Lock()
+	resume = sync.OnceFunc(l.writing.Unlock)
+	l.t.Cleanup(resume) // before that which waits for the writers
 	l.mu.Lock()
 	list := l.revoked
 	l.mu.Unlock()
@@ -177,7 +179,7 @@ func (l *load) pause() (resume func()) {
 			in.refuses(l.t, "a revoked key", k.key, k.at)
 		}
 	}
-	return l.writing.Unlock
+	return resume
 }
 
 // end stops the load and looks for everything that was acknowledged.

@@ -57,7 +57,8 @@ func TestPostgresStops(t *testing.T) {
 				}
 				resume := func() {}
 				if test.stale > 0 {
-					resume = l.pause() // what was revoked just before the end may go unseen for as long as that
+					resume = l.pause()
+					defer resume() // what was revoked just before the end may go unseen for as long as that
 					l.remembered.Store(true)
 				}
 				must(t, a.keyring.Revoke(t.Context(), leaked.ID))
@@ -257,6 +258,8 @@ func TestEverythingHalfOpen(t *testing.T) {
 	l := startLoad(t, a, b)
 	l.recovers()
 	l.writing.Lock() // b's writers would wait for ever
+	resume := sync.OnceFunc(l.writing.Unlock)
+	defer resume()
 	r, key := a.create(t)
 	b.remembers(t, key)
 	p.set(silent)
@@ -269,7 +272,7 @@ func TestEverythingHalfOpen(t *testing.T) {
 	l.fails(20)
 	p.set(passing)
 	b.refuses(t, "behind dead connections", key, at)
-	l.writing.Unlock()
+	resume()
 	l.recovers()
 	l.end()
 }
@@ -316,12 +319,29 @@ func TestSlowQuery(t *testing.T) {
 	eventually(t, "an abandoned query gone", waiting(0))
 	eventually(t, "its goroutines gone", func() bool { return len(goroutines(`sqlstore\.\(\*Store\)\.Lookup`)) == 0 })
 
+	// The client that began the look-up leaves, and others with it; who came later stays.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var left sync.WaitGroup
+	goes := func() {
+		if got := in.get(ctx, shared); ctx.Err() == nil {
+			t.Errorf("an answer from a table that is locked: %q", got)
+		}
+	}
+	left.Go(goes)
+	eventually(t, "a query that waits", waiting(1))
 	stays := make(chan string, 3)
 	for range cap(stays) {
 		go func() { stays <- in.get(context.Background(), shared) }()
+		left.Go(goes)
 	}
-	eventually(t, "a query that waits", waiting(1))
-	leave(shared, 5, 1)
+	clients := func(n int) func() bool {
+		return func() bool { return len(goroutines(`cache\.\(\*Store\)\.LookupSnapshot`)) == n }
+	}
+	eventually(t, "all of them wait", clients(1+2*cap(stays)))
+	cancel()
+	left.Wait()
+	eventually(t, "who leaves is gone", clients(cap(stays)))
 	in.wants(t, "a key that is remembered", warm, accepted)
 	select {
 	case got := <-stays:

@@ -1,3 +1,0 @@
-package cache
-
-var ErrUnsettled = errUnsettled

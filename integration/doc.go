@@ -1,3 +1,3 @@
-// Package integration holds the tests and benchmarks that need several modules at once: auth, cache and sqlstore, on
-// real servers. It is not for use.
+// Package integration has the benchmarks that need several modules at once; faults, below it, has the tests. It has
+// nothing to import.
 package integration

@@ -1,18 +1,14 @@
 package integration
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"database/sql"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,21 +20,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
-// In a child process it is an instance of the API, until its standard input ends.
-func TestMain(m *testing.M) {
-	if dsn := os.Getenv("AUTH_TEST_INSTANCE"); dsn != "" {
-		a, err := newInstance(dsn, nil, nil)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(a.server.URL)
-		io.Copy(io.Discard, os.Stdin)
-		a.close()
-		os.Exit(0)
-	}
-	os.Exit(pgtest.Main(m))
-}
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 var silent = slog.New(slog.DiscardHandler)
 
@@ -111,36 +93,6 @@ func start(t testing.TB, dsn string, so *sqlstore.Options, co *cache.Options) *i
 	return a
 }
 
-// spawn starts an instance in a process of its own and returns its URL.
-func spawn(t testing.TB, dsn string) string {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "AUTH_TEST_INSTANCE="+dsn)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the other process: %v", err)
-		}
-	})
-	url, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(url)
-}
-
 // get sends a request and returns its status, or 0 and an error if there is no answer.
 func get(ctx context.Context, client *http.Client, url, key string) (int, error) {
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
@@ -173,12 +125,6 @@ func (a *instance) create(t testing.TB) (id, key string) {
 		t.Fatal(err)
 	}
 	return r.ID, k.Reveal()
-}
-
-// becomes waits until requests with the key are answered with a status.
-func (a *instance) becomes(t testing.TB, what, key string, want int) {
-	t.Helper()
-	eventually(t, fmt.Sprintf("%s: %d", what, want), func() bool { return a.status(t, key) == want })
 }
 
 // eventually waits for what must come about, and gives up only when it surely will not.

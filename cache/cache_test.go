@@ -150,7 +150,7 @@ func TestTimesToLive(t *testing.T) {
 		wants(t, "first of an unknown one", s, behind, unknown, 1, auth.ErrNotFound)
 		time.Sleep(3*time.Second - 1)
 		wants(t, "unknown for less than UnknownTTL", s, behind, unknown, 0, auth.ErrNotFound)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wants(t, "unknown for UnknownTTL", s, behind, unknown, 1, auth.ErrNotFound)
 		time.Sleep(59 * time.Second) // 62 since the first
 		wants(t, "for less than 63/64 of TTL", s, behind, known, 0, nil)
@@ -184,7 +184,7 @@ func TestDefaultTimesToLive(t *testing.T) {
 			wants(t, "unknown", s, &w.scripted, record(2).Hash, 1, auth.ErrNotFound)
 			time.Sleep(5*time.Second - 1)
 			wants(t, "unknown before UnknownTTL", s, &w.scripted, record(2).Hash, 0, auth.ErrNotFound)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			wants(t, "unknown after UnknownTTL", s, &w.scripted, record(2).Hash, 1, auth.ErrNotFound)
 		})
 	}
@@ -232,7 +232,7 @@ func TestExpiryIsExact(t *testing.T) {
 		if got := status(); got != 200 {
 			t.Errorf("a nanosecond before its expiry: %d", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := status(); got != 401 {
 			t.Errorf("at its expiry: %d", got)
 		}
@@ -470,7 +470,7 @@ func TestStaleIfError(t *testing.T) {
 		wants(t, "never seen", s, behind, record(9).Hash, 1, errDown)
 		time.Sleep(time.Second - 1)
 		wants(t, "within a second", s, behind, record(1).Hash, 0, nil)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wants(t, "after a second", s, behind, record(1).Hash, 1, nil)
 		time.Sleep(10 * time.Second)
 		wants(t, "stale and expired", s, behind, expiring.Hash, 1, auth.ErrKeyExpired)
@@ -484,7 +484,7 @@ func TestStaleIfError(t *testing.T) {
 		wants(t, "nearly too stale", s, behind, record(1).Hash, 1, nil)
 		time.Sleep(500*time.Millisecond - 1)
 		wants(t, "the last moment", s, behind, record(1).Hash, 0, nil)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		wants(t, "too stale", s, behind, record(1).Hash, 1, errDown)
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -121,7 +120,7 @@ type SnapshotStore interface {
 
 // snapshotsOf returns store as a SnapshotStore, or nil if it is none.
 func snapshotsOf(store Store) SnapshotStore {
-	if s, ok := store.(SnapshotStore); ok && reflect.TypeOf(store).Comparable() && s.Snapshots() == store {
+	if s, ok := store.(SnapshotStore); ok && s.Snapshots() == store {
 		return s
 	}
 	return nil

@@ -36,7 +36,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -155,7 +154,7 @@ func New(behind auth.Store, opts *Options) *Store {
 		begin:   time.Now(),
 		tick:    max(o.TTL/64, time.Millisecond),
 	}
-	if snapshots, ok := behind.(auth.SnapshotStore); ok && reflect.TypeOf(behind).Comparable() && snapshots.Snapshots() == behind {
+	if snapshots, ok := behind.(auth.SnapshotStore); ok && snapshots.Snapshots() == behind {
 		s.snapshots = snapshots
 	}
 	ctx, stop := context.WithCancel(context.Background())

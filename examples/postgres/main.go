@@ -29,7 +29,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *dsn); err != nil {
+	if err := run(ctx, *addr, *dsn); err != nil && !errors.Is(err, context.Canceled) { // stopped while it started
 		log.Fatal("postgres: ", err)
 	}
 }
@@ -85,11 +85,11 @@ func firstStart(ctx context.Context, db *sql.DB, keyring *auth.Keyring, addr net
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('auth/examples/postgres'))"); err != nil {
 		return err
 	}
-	for r, err := range keyring.List(ctx, auth.Filter{}) {
+	for r, err := range keyring.List(ctx, auth.Filter{State: auth.Revoked}) {
 		if err != nil {
 			return err
 		}
-		if r.Name == "revoked" { // the last that PrintKeys makes
+		if r.Name == "revoked" { // what PrintKeys does last: a start that failed before is made up for
 			fmt.Printf("Listening on http://%s; the keys of the first start go on.\n", addr)
 			return nil
 		}

@@ -27,7 +27,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *file); err != nil {
+	if err := run(ctx, *addr, *file); err != nil && !errors.Is(err, context.Canceled) { // stopped while it started
 		log.Fatal("sqlite: ", err)
 	}
 }
@@ -73,11 +73,11 @@ func run(ctx context.Context, addr, file string) (err error) {
 
 // firstStart makes the keys to try it with, unless an earlier start did.
 func firstStart(ctx context.Context, keyring *auth.Keyring, addr net.Addr) error {
-	for r, err := range keyring.List(ctx, auth.Filter{}) {
+	for r, err := range keyring.List(ctx, auth.Filter{State: auth.Revoked}) {
 		if err != nil {
 			return err
 		}
-		if r.Name == "revoked" { // the last that PrintKeys makes
+		if r.Name == "revoked" { // what PrintKeys does last: a start that failed before is made up for
 			fmt.Printf("Listening on http://%s; the keys of the first start go on.\n", addr)
 			return nil
 		}

@@ -2,79 +2,150 @@ package main
 
 import (
 	"bufio"
+	"cmp"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/sqlstore"
 )
 
-func build(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "sqlite.exe")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+const instanceEnv = "AUTH_TEST_SQLITE_INSTANCE"
+
+// TestMain is the program itself where a test has started it, so that the race detector sees it too.
+func TestMain(m *testing.M) {
+	if os.Getenv(instanceEnv) != "" {
+		main()
+		os.Exit(leftOver())
 	}
-	return program
+	os.Exit(m.Run())
 }
 
-// A running is an instance of the program.
+// leftOver returns the exit code of an instance that has ended well, and is not 0 if a goroutine goes on.
+func leftOver() int {
+	stacks := make([]byte, 1<<20)
+	for range 500 { // what was told to end may take a moment
+		ended := true
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		for i, goroutine := range strings.Split(all, "\n\n") {
+			ended = ended && (i == 0 || strings.Contains(goroutine, "os/signal.loop")) // 0 is this one
+		}
+		if ended {
+			return 0
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", stacks[:runtime.Stack(stacks, true)])
+	return 3
+}
+
+// A running is an instance of the program, in a process of its own.
 type running struct {
-	cmd   *exec.Cmd
-	url   string
-	keys  []string // that it printed, if it is the first
-	curls []string // with the status that each promises in front
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr strings.Builder
+	out    string   // what it printed when it began
+	keys   []string // in that, if it is the first
+	url    string
 }
 
 var (
-	key  = regexp.MustCompile(`isk_[A-Za-z0-9_-]{44}`)
+	key  = regexp.MustCompile(`(?m)^[a-z -]+  (isk_[A-Za-z0-9_-]{44})$`)
 	base = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
+	curl = regexp.MustCompile(`(?m)^# (\d+): .*\ncurl -i -H 'Authorization: Bearer (\S+)' http://[^/]+(/\S+)(?: -d '(.*)')?(?: -X (\w+))?$`)
 )
 
-func start(t *testing.T, program, file string) *running {
+// program returns the command that runs main in a process of its own, as built for the test.
+func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	r := &running{cmd: exec.Command(program, "-addr", "127.0.0.1:0", "-db", file)}
-	r.cmd.Stderr = os.Stderr
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, append([]string{"-addr", "127.0.0.1:0"}, args...)...)
+	cmd.Env = append(os.Environ(), instanceEnv+"=1")
+	return cmd
+}
+
+// begin starts an instance, which prints something once it serves.
+func begin(t *testing.T, args ...string) *running {
+	t.Helper()
+	r := &running{cmd: program(t, args...)}
+	r.cmd.Stderr = &r.stderr
 	stdout, err := r.cmd.StdoutPipe()
 	if err == nil {
+		r.stdout = bufio.NewReader(stdout)
 		err = r.cmd.Start()
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.cmd.Process.Kill() })
-	promised := ""
-	for lines := bufio.NewScanner(stdout); lines.Scan(); {
-		line := lines.Text()
-		if url := base.FindString(line); url != "" {
-			r.url = url
-		}
-		switch {
-		case strings.HasPrefix(line, "# "):
-			promised = line[2:5]
-		case strings.HasPrefix(line, "curl "):
-			r.curls = append(r.curls, promised+" "+line)
-		case key.MatchString(line):
-			r.keys = append(r.keys, key.FindString(line))
-		}
-		if strings.HasPrefix(line, "Listening on") || len(r.curls) == 6 {
-			return r
-		}
-	}
-	t.Error("it does not start")
+	limit := time.AfterFunc(time.Minute, func() { r.cmd.Process.Kill() })
+	t.Cleanup(func() { limit.Stop(); r.cmd.Process.Kill(); r.cmd.Wait() })
 	return r
 }
 
-func (r *running) status(t *testing.T, key string) int {
+// serves waits until it does.
+func (r *running) serves() error {
+	for {
+		line, err := r.stdout.ReadString('\n')
+		r.out += line
+		if err != nil {
+			return fmt.Errorf("it printed %q, then: %w; %s", r.out, cmp.Or(r.cmd.Wait(), err), r.stderr.String())
+		}
+		if strings.HasPrefix(line, "Listening on") || len(curl.FindAllString(r.out, -1)) == 6 {
+			break
+		}
+	}
+	for _, m := range key.FindAllStringSubmatch(r.out, -1) {
+		r.keys = append(r.keys, m[1])
+	}
+	r.url = base.FindString(r.out)
+	return nil
+}
+
+func start(t *testing.T, args ...string) *running {
 	t.Helper()
-	req, err := http.NewRequest("GET", r.url+"/api/v1/documents", nil)
+	r := begin(t, args...)
+	if err := r.serves(); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// promises does on r what first, which printed keys, said that one should, and sees whether r answers as promised.
+func (r *running) promises(t *testing.T, first *running) {
+	t.Helper()
+	var statuses []string
+	for _, m := range curl.FindAllStringSubmatch(first.out, -1) {
+		method := m[5]
+		if method == "" && m[4] != "" {
+			method = "POST"
+		}
+		if got := r.status(t, method, m[3], m[2], m[4]); got != m[1] {
+			t.Errorf("%s\nanswers %s", m[0], got)
+		}
+		statuses = append(statuses, m[1])
+	}
+	if want := []string{"200", "201", "200", "403", "401", "401"}; !slices.Equal(statuses, want) || len(first.keys) != 4 {
+		t.Errorf("%d keys and curl lines for %v, want 4 and %v", len(first.keys), statuses, want)
+	}
+}
+
+func (r *running) status(t *testing.T, method, path, key, body string) string {
+	t.Helper()
+	req, err := http.NewRequest(method, r.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,46 +155,49 @@ func (r *running) status(t *testing.T, key string) int {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	return resp.StatusCode
+	return resp.Status[:3]
 }
 
-func (r *running) stop(t *testing.T) {
+// stop asks it to end, and expects that it ends well, has logged no key, and prints nothing more.
+func (r *running) stop(t *testing.T, sig os.Signal) {
 	t.Helper()
-	r.cmd.Process.Signal(syscall.SIGTERM)
-	if err := r.cmd.Wait(); err != nil {
-		t.Error("after SIGTERM: ", err)
+	if err := r.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(r.stdout)
+	if err := cmp.Or(r.cmd.Wait(), err); err != nil || len(rest) > 0 {
+		t.Errorf("after %v: %q, %v\n%s", sig, rest, err, r.stderr.String())
+	}
+	if strings.Contains(r.stderr.String(), "isk_") {
+		t.Errorf("the log has a key: %s", r.stderr.String())
 	}
 }
 
-// The first start prints keys, which work; the next prints none, and they go on.
+// used expects the four keys in the table, and the uses of those that were let through.
+func used(t *testing.T, store auth.KeyStore) {
+	t.Helper()
+	var names []string
+	for r, err := range auth.NewKeyring(store, nil).List(t.Context(), auth.Filter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, r.Name)
+		if want := r.Name == "full access" || r.Name == "read-only"; want == r.LastUsedAt.IsZero() {
+			t.Errorf("%s was last used at %v", r.Name, r.LastUsedAt)
+		}
+	}
+	if want := []string{"full access", "read-only", "expired", "revoked"}; !slices.Equal(names, want) {
+		t.Fatalf("the table has %v, want %v", names, want)
+	}
+}
+
+// The first start prints keys, which hold; the next prints none, and they go on. A start that failed while it made
+// the keys is made up for.
 func TestStarts(t *testing.T) {
-	program, file := build(t), filepath.Join(t.TempDir(), "keys.db")
-	r := start(t, program, file)
-	keys := r.keys
-	if len(keys) != 4 || len(r.curls) != 6 {
-		t.Fatalf("%d keys and %d curl lines were printed, want 4 and 6", len(keys), len(r.curls))
-	}
-	for i, want := range []string{"200", "201", "200", "403", "401", "401"} {
-		if !strings.HasPrefix(r.curls[i], want+" ") {
-			t.Errorf("curl line %d is %s, want %s", i+1, r.curls[i], want)
-		}
-	}
-	holds := func() {
-		t.Helper()
-		for i, want := range []int{200, 200, 401, 401} {
-			if got := r.status(t, keys[i]); got != want {
-				t.Errorf("key %d: %d, want %d", i, got, want)
-			}
-		}
-	}
-	holds()
-	r.stop(t)
-	r = start(t, program, file)
-	if len(r.keys) > 0 {
-		t.Error("the second start prints keys")
-	}
-	holds()
-	r.stop(t)
+	file := filepath.Join(t.TempDir(), "keys.db")
+	first := start(t, "-db", file)
+	first.promises(t, first)
+	first.stop(t, syscall.SIGTERM)
 
 	db, err := sqlstore.OpenSQLite(file)
 	if err != nil {
@@ -134,24 +208,43 @@ func TestStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for r, err := range auth.NewKeyring(store, nil).List(t.Context(), auth.Filter{}) {
-		if err != nil {
+	used(t, store)
+
+	second := start(t, "-db", file)
+	if strings.Contains(second.out, "isk_") || !strings.Contains(second.out, "the keys of the first start go on") {
+		t.Errorf("the second start prints\n%s", second.out)
+	}
+	second.promises(t, first)
+	second.stop(t, os.Interrupt)
+
+	for _, failed := range []string{
+		"UPDATE api_keys SET revoked_at = NULL WHERE name = 'revoked'",
+		"DELETE FROM api_keys WHERE name IN ('expired', 'revoked')",
+	} {
+		if _, err := db.Exec(failed); err != nil {
 			t.Fatal(err)
 		}
-		names = append(names, r.Name)
-		if used := r.Name == "full access" || r.Name == "read-only"; used == r.LastUsedAt.IsZero() {
-			t.Errorf("%s was last used at %v", r.Name, r.LastUsedAt)
-		}
-	}
-	if want := []string{"full access", "read-only", "expired", "revoked"}; !slices.Equal(names, want) {
-		t.Errorf("the table has %v, want %v", names, want)
+		r := start(t, "-db", file)
+		r.promises(t, r)
+		r.stop(t, syscall.SIGTERM)
 	}
 }
 
+// What is wrong with the file is said.
 func TestBadFile(t *testing.T) {
-	out, err := exec.Command(build(t), "-addr", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "none", "keys.db")).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "sqlite: ") {
-		t.Errorf("a file in a directory that is not there: %v: %s", err, out)
+	dir := t.TempDir()
+	other := filepath.Join(dir, "other")
+	if err := os.WriteFile(other, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		filepath.Join(dir, "none", "keys.db"): "no such file",
+		dir:                                   "is a directory",
+		other:                                 "not a database",
+	} {
+		out, err := program(t, "-db", file).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "sqlite: ") || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v: %s, want %q", file, err, out, want)
+		}
 	}
 }

@@ -15,14 +15,18 @@ func PrintKeys(ctx context.Context, keyring *auth.Keyring, listening net.Addr) e
 	addr := *listening.(*net.TCPAddr)
 	fmt.Print("Printed for the demonstration; an API shows a key once, to its owner, and logs none.\n\n")
 	reading := auth.Scopes{"documents.read", "templates.read", "org.read"}
-	soon := time.Now().Add(100 * time.Millisecond) // an expiry in the past would be refused
+	var soon time.Time
 	var keys [4]string
 	for i, g := range []auth.Grant{
 		{Name: "full access", Owner: "org_1", Scopes: auth.Scopes{"*"}},
 		{Name: "read-only", Owner: "org_1", Scopes: reading},
-		{Name: "expired", Owner: "org_1", Scopes: reading, ExpiresAt: soon},
+		{Name: "expired", Owner: "org_1", Scopes: reading},
 		{Name: "revoked", Owner: "org_1", Scopes: reading},
 	} {
+		if g.Name == "expired" { // an expiry in the past would be refused
+			soon = time.Now().Add(300 * time.Millisecond)
+			g.ExpiresAt = soon
+		}
 		record, key, err := keyring.Create(ctx, g)
 		if err == nil && g.Name == "revoked" {
 			err = keyring.Revoke(ctx, record.ID)

@@ -253,7 +253,7 @@ func TestEverythingHalfOpen(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	p, through := newProxy(t, dsn)
 	a := startPostgres(t, dsn, "", cache.Options{})
-	b := startPostgres(t, through, "", cache.Options{LookupTimeout: 100 * time.Millisecond})
+	b := startPostgres(t, through, "", cache.Options{LookupTimeout: 500 * time.Millisecond})
 	l := startLoad(t, a, b)
 	l.recovers()
 	l.writing.Lock() // b's writers would wait for ever

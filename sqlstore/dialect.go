@@ -11,7 +11,8 @@ type dialect struct {
 	lock  string // locks the row with id $1 and returns hash, revoked_at, replaced_by, expires_at
 	touch string // see Store.Touch
 
-	taken func(error) bool // whether a unique index refused a row
+	taken   func(error) bool // whether a unique index refused a row
+	tooLate func(error) bool // whether another transaction changed it first
 }
 
 // queries are the statements of a Store, made once.

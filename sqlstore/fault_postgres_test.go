@@ -4,6 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -305,6 +309,58 @@ func TestPostgresCrashInRotation(t *testing.T) {
 	}
 }
 
+// A client dies without a sign, between any two of the messages that a call sends: what it locked does not stay locked,
+// and least of all can it keep a key from being revoked.
+func TestPostgresClientDies(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s := newPostgres(t, dsn)
+	u, err := url.Parse(dsn)
+	must(t, err)
+	for name, call := range map[string]func(context.Context, *sqlstore.Store, auth.Record) error{
+		"Insert": func(ctx context.Context, s *sqlstore.Store, _ auth.Record) error { return s.Insert(ctx, record()) },
+		"Revoke": func(ctx context.Context, s *sqlstore.Store, r auth.Record) error {
+			return s.Revoke(ctx, r.ID, time.Now())
+		},
+		"Replace": func(ctx context.Context, s *sqlstore.Store, r auth.Record) error {
+			next := record()
+			next.Replaces = r.ID
+			return s.Replace(ctx, next, time.Now())
+		},
+		"Touch": func(ctx context.Context, s *sqlstore.Store, r auth.Record) error {
+			return s.Touch(ctx, map[string]time.Time{r.ID: time.Now()})
+		},
+	} {
+		for n := range 20 {
+			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
+				t.Parallel()
+				p := newProxy(t, u.Host)
+				through := *u
+				through.Host = p.l.Addr().String()
+				db := openPostgres(t, through.String())
+				must(t, db.Ping())
+				dying, err := sqlstore.NewPostgres(db, &quick)
+				must(t, err)
+				r := inserted(t, s)
+				p.fallSilent(n)
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				if err := call(ctx, dying, r); !p.isSilent() {
+					must(t, err)
+					return // it took fewer messages
+				} else if err == nil {
+					t.Error("a call that got no answer succeeded")
+				}
+				start := time.Now()
+				ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				must(t, s.Touch(ctx, map[string]time.Time{r.ID: time.Now()}))
+				must(t, s.Revoke(ctx, r.ID, time.Now()))
+				t.Log("after", time.Since(start).Round(time.Millisecond))
+			})
+		}
+	}
+}
+
 // retry calls f until the answer is known.
 func retry(t *testing.T, f func() (auth.Record, error)) (r auth.Record, err error) {
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -315,17 +371,62 @@ func retry(t *testing.T, f func() (auth.Record, error)) (r auth.Record, err erro
 	return r, err
 }
 
-// Many instances rotate one key: exactly one succeeds, also if the database isolates transactions by default.
-func TestRotateTogether(t *testing.T) {
-	for _, isolation := range []string{"read committed", "repeatable read", "serializable"} {
-		t.Run(isolation, func(t *testing.T) {
+// isolated calls f with the DSN of a database whose transactions are isolated like that by default, for each level.
+func isolated(t *testing.T, f func(t *testing.T, dsn string)) {
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
 			dsn := pgtest.DSN(t)
 			_, err := openPostgres(t, dsn).Exec("ALTER DATABASE " + quoteName(dsn) +
-				" SET default_transaction_isolation TO '" + isolation + "'")
+				" SET default_transaction_isolation TO '" + level + "'")
 			must(t, err)
-			rotateTogether(t, newPostgres(t, dsn), newPostgres(t, dsn))
+			f(t, dsn)
 		})
 	}
+}
+
+// Last uses are written while keys are revoked: each call succeeds, however the database isolates transactions.
+func TestTouchAndRevokeTogether(t *testing.T) {
+	isolated(t, func(t *testing.T, dsn string) {
+		s := newPostgres(t, dsn)
+		used := make(map[string]time.Time)
+		for range 80 {
+			used[inserted(t, s).ID] = time.Time{}
+		}
+		ids := slices.Collect(maps.Keys(used))
+		latest := time.Now().Add(time.Hour).Truncate(time.Microsecond)
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				mine := maps.Clone(used)
+				for j := range 10 {
+					for id := range mine {
+						mine[id] = latest.Add(time.Duration(j-9) * time.Minute)
+					}
+					if err := s.Touch(t.Context(), mine); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				for _, id := range ids[20*i : 20*(i+1)] {
+					if err := s.Revoke(t.Context(), id, time.Now()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for id := range used {
+			if r, err := s.Get(t.Context(), id); err != nil || r.RevokedAt.IsZero() || !r.LastUsedAt.Equal(latest) {
+				t.Errorf("got %v, %v", fields(r), err)
+			}
+		}
+	})
+}
+
+// Many instances rotate one key: exactly one succeeds, also if the database isolates transactions by default.
+func TestRotateTogether(t *testing.T) {
+	isolated(t, func(t *testing.T, dsn string) { rotateTogether(t, newPostgres(t, dsn), newPostgres(t, dsn)) })
 	t.Run("sqlite", func(t *testing.T) {
 		path := t.TempDir() + "/db"
 		a, _ := newSQLite(t, path)

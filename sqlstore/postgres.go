@@ -10,7 +10,12 @@ import (
 var postgres = &dialect{
 	name:    "postgres",
 	schemas: true,
-	lock:    "SELECT hash, revoked_at, replaced_by, expires_at FROM {table} WHERE id = $1 FOR UPDATE",
+
+	// A client that dies without a sign would leave the row locked, so that nobody could revoke the key, for as long as
+	// the server takes to notice, two hours by default. So the transaction ends when it is idle for too long.
+	lock: `SELECT hash, revoked_at, replaced_by, expires_at
+		FROM {table} k, set_config('idle_in_transaction_session_timeout', '5s', true)
+		WHERE id = $1 FOR UPDATE OF k`,
 
 	// The rows are locked in the order of their IDs, so that of two that touch the same keys one waits for the other
 	// and neither for both. A row that was locked is looked at again, so the later time wins.
@@ -22,10 +27,13 @@ var postgres = &dialect{
 		UPDATE {table} k SET last_used_at = locked.at FROM locked
 		WHERE k.id = locked.id AND (k.last_used_at IS NULL OR k.last_used_at < locked.at)`,
 
-	taken: func(err error) bool {
-		var e *pgconn.PgError
-		return errors.As(err, &e) && e.Code == "23505" // unique_violation
-	},
+	taken:   func(err error) bool { return hasCode(err, "23505") }, // unique_violation
+	tooLate: func(err error) bool { return hasCode(err, "40001") }, // serialization_failure
+}
+
+func hasCode(err error, code string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == code
 }
 
 // NewPostgres returns a Store in a PostgreSQL database, whose driver must be that of github.com/jackc/pgx/v5/stdlib.

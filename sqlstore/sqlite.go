@@ -32,6 +32,7 @@ var sqliteDialect = &dialect{
 		return errors.As(err, &e) &&
 			(e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
 	},
+	tooLate: func(error) bool { return false }, // a single statement waits for its turn
 }
 
 // OpenSQLite opens the SQLite database in the file path, and makes it if there is none, with what a server needs on

@@ -29,6 +29,9 @@
 // revoked key as valid, and a cache that is filled from it keeps that for as long as it keeps anything. Behind
 // PgBouncer in transaction mode give the watcher a way around it, see Options.WatchConfig.
 //
+// A client that dies in the middle of a rotation, without its connection being closed, keeps that one key from being
+// changed for at most 5 seconds; everything else is a single statement, which leaves nothing locked.
+//
 // # SQLite
 //
 // Version 3.37 and newer, through the driver of modernc.org/sqlite, which needs no cgo. [OpenSQLite] opens a file with

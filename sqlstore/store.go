@@ -13,8 +13,6 @@ import (
 	"github.com/insigner/auth"
 )
 
-const touchChunk = 5000 // records in one statement
-
 // Lookup implements [auth.Store], with one round trip.
 func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
 	return s.one(ctx, "look up", s.queries.lookup, hash[:])
@@ -97,8 +95,18 @@ func (s *Store) Insert(ctx context.Context, r auth.Record) error {
 	}
 	// Whatever the outcome, which a lost connection hides: what was read before may be wrong.
 	defer s.watchers.changed(r.Hash)
-	_, err = s.db.ExecContext(ctx, s.queries.insert, values...)
-	return wrap("insert", s.exists(err))
+	return wrap("insert", s.exists(s.exec(ctx, s.queries.insert, values)))
+}
+
+// exec runs one statement, in a transaction of its own: nothing is locked while the database waits for a client. Where
+// transactions are isolated by default, one that came too late is told so, and tries again.
+func (s *Store) exec(ctx context.Context, query string, args []any) error {
+	for tries := 1; ; tries++ {
+		_, err := s.db.ExecContext(ctx, query, args...)
+		if err == nil || tries == 100 || !s.dialect.tooLate(err) {
+			return err
+		}
+	}
 }
 
 // exists returns ErrExists, with what the database says, if err is that a row with that ID or hash is there.
@@ -138,8 +146,7 @@ func (s *Store) revoke(ctx context.Context, id string, at time.Time) error {
 		return err
 	}
 	defer s.watchers.changed(hash)
-	_, err = s.db.ExecContext(ctx, s.queries.revoke, id, s.dialect.value(at))
-	return err
+	return s.exec(ctx, s.queries.revoke, []any{id, s.dialect.value(at)})
 }
 
 // Replace implements [auth.KeyStore]. A zero expires is an error, since it would make the old key last for ever.
@@ -203,7 +210,7 @@ func (s *Store) begin(ctx context.Context) (*sql.Tx, error) {
 	return s.db.BeginTx(ctx, nil)
 }
 
-// Touch implements [auth.KeyStore], all in one transaction.
+// Touch implements [auth.KeyStore], in one statement.
 func (s *Store) Touch(ctx context.Context, lastUsed map[string]time.Time) error {
 	return wrap("touch", s.touch(ctx, lastUsed))
 }
@@ -222,35 +229,26 @@ func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time) error 
 	if len(times) == 0 {
 		return nil
 	}
-	tx, err := s.begin(ctx)
+	args, err := s.touchArgs(times)
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	for ids := range slices.Chunk(slices.Sorted(maps.Keys(times)), touchChunk) {
-		args, err := s.touchArgs(ids, times)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, s.queries.touch, args...); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
+	return s.exec(ctx, s.queries.touch, args)
 }
 
 // touchArgs returns the parameters of the touch statement: two arrays, or a JSON array of pairs.
-func (s *Store) touchArgs(ids []string, times map[string]time.Time) ([]any, error) {
+func (s *Store) touchArgs(times map[string]time.Time) ([]any, error) {
 	if s.dialect == postgres {
+		ids := slices.Collect(maps.Keys(times))
 		at := make([]time.Time, len(ids))
 		for i, id := range ids {
 			at[i] = times[id]
 		}
 		return []any{ids, at}, nil
 	}
-	pairs := make([][2]any, len(ids))
-	for i, id := range ids {
-		pairs[i] = [2]any{id, times[id].UnixMicro()}
+	pairs := make([][2]any, 0, len(times))
+	for id, at := range times {
+		pairs = append(pairs, [2]any{id, at.UnixMicro()})
 	}
 	text, err := json.Marshal(pairs)
 	return []any{string(text)}, err

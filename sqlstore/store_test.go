@@ -300,7 +300,7 @@ func TestTouch(t *testing.T) {
 		for i := range records {
 			records[i] = inserted(t, s)
 		}
-		// More than fits in one statement, mostly of keys that are not there.
+		// Far more than a UseRecorder writes at once, mostly of keys that are not there.
 		many := make(map[string]time.Time)
 		for i := range 12000 {
 			many[fmt.Sprintf("no_%d", i)] = time.Now()

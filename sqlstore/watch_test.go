@@ -4,13 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io"
-	"net"
 	"net/url"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -236,68 +233,6 @@ func TestWatchHalfOpen(t *testing.T) {
 			p.silence(false)
 			w.expect(seen)
 		})
-	}
-}
-
-// A proxy passes bytes on until it is told to be silent; then it keeps connections open and swallows what arrives.
-type proxy struct {
-	l      net.Listener
-	mu     sync.Mutex
-	silent bool
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	p := &proxy{l: l}
-	var conns sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	t.Cleanup(func() { cancel(); l.Close(); conns.Wait() })
-	conns.Go(func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			context.AfterFunc(ctx, func() { client.Close(); server.Close() })
-			conns.Go(func() { p.copy(client, server) })
-			conns.Go(func() { p.copy(server, client) })
-		}
-	})
-	return p
-}
-
-func (p *proxy) silence(on bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.silent = on
-}
-
-func (p *proxy) copy(dst, src net.Conn) {
-	muted := false
-	buf := make([]byte, 1<<16)
-	for {
-		n, err := src.Read(buf)
-		p.mu.Lock()
-		muted = muted || p.silent // for good: what was swallowed is missing
-		p.mu.Unlock()
-		if muted && err == nil {
-			continue
-		}
-		if !muted {
-			dst.Write(buf[:n])
-		}
-		if err != nil {
-			if !muted || !errors.Is(err, io.EOF) {
-				dst.Close()
-			}
-			return
-		}
 	}
 }
 

@@ -203,7 +203,7 @@ func (s *Store) keepTime(ctx context.Context) {
 }
 
 func (s *Store) watch(ctx context.Context, w auth.Watcher) {
-	err := w.Watch(ctx, s.notify)
+	err := w.Watch(ctx, func(c auth.Change) { s.notify(ctx, c) })
 	s.reset(false)
 	if ctx.Err() == nil {
 		s.log().Error("auth/cache: the store cannot be watched; it is asked about every request", "error", err)
@@ -217,8 +217,8 @@ func (s *Store) log() *slog.Logger {
 	return slog.Default()
 }
 
-// notify takes what the watcher reports.
-func (s *Store) notify(c auth.Change) {
+// notify takes what the watcher reports. That it no longer watches once ctx has ended is no news.
+func (s *Store) notify(ctx context.Context, c auth.Change) {
 	switch c.Kind {
 	case auth.RecordChanged:
 		s.forget(c.Hash)
@@ -227,7 +227,9 @@ func (s *Store) notify(c auth.Change) {
 		s.log().Info("auth/cache: changes are seen; records are answered from memory")
 	case auth.ChangesLost:
 		s.reset(false)
-		s.log().Warn("auth/cache: changes are not seen; the store is asked about every request")
+		if ctx.Err() == nil {
+			s.log().Warn("auth/cache: changes are not seen; the store is asked about every request")
+		}
 	}
 }
 

@@ -104,6 +104,7 @@ func (w *watched) Watch(ctx context.Context, notify func(auth.Change)) error {
 	w.notify = notify
 	close(w.ready)
 	<-ctx.Done()
+	w.notify(auth.Change{Kind: auth.ChangesLost})
 	time.Sleep(w.slow)
 	return ctx.Err()
 }

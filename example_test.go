@@ -179,7 +179,7 @@ func ExampleKeyring_Create() {
 	// Output:
 	// Production Backend [documents.* templates.read]
 	// true 48
-	// auth: create key: auth: the API key lacks a required scope: org.read is above the ceiling
+	// auth: create key: the API key lacks a required scope: org.read is above the ceiling
 	// true
 }
 

@@ -23,7 +23,8 @@ const listPage = 200 // records a List holds at a time
 // keys by their IDs, never by the keys themselves or their hashes.
 //
 // An error that the caller's input caused matches [ErrInvalidArgument], [ErrInsufficientScope] or one of the errors
-// that the method names; any other comes from the store.
+// that the method names. The text of the first two may be shown to whoever asked; that of any other may have come from
+// the store, and is for the log.
 type Keyring struct {
 	store   KeyStore
 	format  KeyFormat
@@ -68,7 +69,7 @@ type Grant struct {
 	CreatedBy string    // who asks for it
 	Scopes    Scopes    // empty: the key may do nothing
 	Ceiling   Scopes    // not nil: every scope granted must be covered by it; pass what FromContext says the maker holds
-	ExpiresAt time.Time // zero: never; kept to the microsecond
+	ExpiresAt time.Time // in the future, kept to the microsecond; zero: never
 	Metadata  map[string]string
 }
 
@@ -80,19 +81,19 @@ func (k *Keyring) Create(ctx context.Context, g Grant) (Record, Key, error) {
 	now := timestamp(time.Now())
 	expires := timestamp(g.ExpiresAt)
 	if err := k.checkGrant(g, now, expires); err != nil {
-		return Record{}, Key{}, fmt.Errorf("auth: create key: %w", err)
+		return Record{}, Key{}, failed("create key", err)
 	}
 	r, key := k.mint(Record{
 		Name:      g.Name,
 		Owner:     g.Owner,
-		Scopes:    slices.Clone(g.Scopes),
+		Scopes:    append(Scopes{}, g.Scopes...), // not nil: it is [] in JSON
 		CreatedAt: now,
 		ExpiresAt: expires,
 		CreatedBy: g.CreatedBy,
 		Metadata:  maps.Clone(g.Metadata),
 	})
 	if err := k.store.Insert(ctx, r); err != nil {
-		return Record{}, Key{}, fmt.Errorf("auth: create key: %w", err)
+		return Record{}, Key{}, failed("create key", err)
 	}
 	return r.clone(), key, nil
 }
@@ -112,7 +113,7 @@ func (k *Keyring) checkGrant(g Grant, now, expires time.Time) error {
 		}
 	}
 	if err := k.catalog.Validate(g.Scopes...); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalidArgument, err)
+		return fmt.Errorf("%w: %s", ErrInvalidArgument, strings.TrimPrefix(err.Error(), "auth: "))
 	}
 	for _, s := range g.Scopes {
 		if g.Ceiling != nil && !g.Ceiling.allow(s) {
@@ -124,6 +125,20 @@ func (k *Keyring) checkGrant(g Grant, now, expires time.Time) error {
 	}
 	return nil
 }
+
+// A callError says which call failed. What is inside need not say once more that it is this package's.
+type callError struct {
+	call string
+	err  error
+}
+
+func failed(call string, err error) error { return &callError{call, err} }
+
+func (e *callError) Error() string {
+	return "auth: " + e.call + ": " + strings.TrimPrefix(e.err.Error(), "auth: ")
+}
+
+func (e *callError) Unwrap() error { return e.err }
 
 func checkText(what, s string) error {
 	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
@@ -148,7 +163,7 @@ func timestamp(t time.Time) time.Time { return t.Truncate(time.Microsecond).UTC(
 func (k *Keyring) Get(ctx context.Context, id string) (Record, error) {
 	r, err := k.store.Get(ctx, id)
 	if err != nil {
-		return Record{}, fmt.Errorf("auth: get key: %w", err)
+		return Record{}, failed("get key", err)
 	}
 	return r, nil
 }
@@ -165,14 +180,17 @@ const (
 
 // A Filter selects keys for [Keyring.List]. The zero Filter selects every key.
 type Filter struct {
-	Owner string // empty: of any owner, so look before you pass on a client's
+	// Owner selects the keys of one owner. Empty: the keys of EVERY owner. An endpoint that lists a client's own keys
+	// must refuse a client whose Owner is empty.
+	Owner string
 	State State  // as of the time that List begins; AnyState: in whatever state
 
 	// The expiry is not before ExpiresFrom and before ExpiresBefore; zero: no such limit. A key that never expires
 	// is left out if either is set. Active keys with an ExpiresBefore in a week are those to warn of.
 	ExpiresFrom, ExpiresBefore time.Time
 
-	// After is the ID of a key to continue behind, such as the last of an earlier page. Empty: from the start.
+	// After is the ID of a key to continue behind, such as the last of an earlier page; with an Owner, one of that
+	// owner's. Empty: from the start.
 	After string
 }
 
@@ -194,14 +212,15 @@ func (f *Filter) selects(r *Record, now time.Time) bool {
 	return true
 }
 
-// List returns the keys that f selects, oldest first, those of one moment by ID. It reads page by page and holds
-// one at a time, so other calls may be made meanwhile. An error ends the list; it matches [ErrNotFound] if f.After is
-// the ID of no key, and [ErrInvalidArgument] if f.State is none.
+// List returns the keys that f selects, oldest first, those of one moment by ID. It reads pages of 200 and holds one
+// at a time, so other calls may be made meanwhile; to end a page of your own, leave the loop. An error ends the list;
+// it matches [ErrNotFound] if f.After is the ID of no key or of another owner's, and [ErrInvalidArgument] if f.State
+// is none.
 //
 // Owner is selected by the store, the rest by reading all of that owner's keys.
 func (k *Keyring) List(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		fail := func(err error) { yield(Record{}, fmt.Errorf("auth: list keys: %w", err)) }
+		fail := func(err error) { yield(Record{}, failed("list keys", err)) }
 		if f.State < AnyState || f.State > Expired {
 			fail(fmt.Errorf("%w: there is no State %d", ErrInvalidArgument, f.State))
 			return
@@ -210,6 +229,9 @@ func (k *Keyring) List(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 		var at Position
 		if f.After != "" {
 			r, err := k.store.Get(ctx, f.After)
+			if err == nil && f.Owner != "" && r.Owner != f.Owner {
+				err = ErrNotFound // whether others have such a key is not this owner's business
+			}
 			if err != nil {
 				fail(err)
 				return
@@ -239,7 +261,7 @@ func (k *Keyring) List(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 // matches [ErrNotFound] if there is no key with that ID. A successor made by Rotate is a key of its own.
 func (k *Keyring) Revoke(ctx context.Context, id string) error {
 	if err := k.store.Revoke(ctx, id, timestamp(time.Now())); err != nil {
-		return fmt.Errorf("auth: revoke key: %w", err)
+		return failed("revoke key", err)
 	}
 	return nil
 }
@@ -248,8 +270,8 @@ func (k *Keyring) Revoke(ctx context.Context, id string) error {
 // the grace, 0 to [MaxGrace], but never for longer than it had. If the old key expires, the successor gets the same
 // lifetime from now; if not, it does not either. The Key returned is the only copy there is.
 //
-// It asks nobody: a host whose clients name the id sees to it that the key's Owner is theirs, and that they hold its
-// scopes, which the successor has as well.
+// It checks nobody's permission: a host whose clients name the id sees to it that the key's Owner is theirs, and that
+// they hold its scopes, which the successor has as well, whether or not the Catalog still lists them.
 //
 // A key rotates once: of many calls, however they interleave, exactly one succeeds. The error matches [ErrNotFound],
 // [ErrKeyRevoked], [ErrKeyExpired], [ErrSuperseded] if the key has been rotated already, or [ErrInvalidArgument] if
@@ -257,7 +279,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string) error {
 func (k *Keyring) Rotate(ctx context.Context, id string, grace time.Duration) (Record, Key, error) {
 	r, key, err := k.rotate(ctx, id, grace)
 	if err != nil {
-		return Record{}, Key{}, fmt.Errorf("auth: rotate key: %w", err)
+		return Record{}, Key{}, failed("rotate key", err)
 	}
 	return r, key, nil
 }

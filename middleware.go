@@ -34,7 +34,8 @@ func (a *Authenticator) RequireAny(scope Scope, more ...Scope) func(http.Handler
 }
 
 // Require wraps a route that needs all of the scopes given, behind an [Authenticator]'s Middleware. Without one it
-// answers 500, logs the mistake and does not call the handler. It panics at once if one of them is not a scope.
+// answers 500, logs the mistake with slog.Default, and does not call the handler. It panics at once if one of them is
+// not a scope.
 func Require(scope Scope, more ...Scope) func(http.Handler) http.Handler {
 	return newRoute("auth.Require", nil, false, scope, more).wrap
 }
@@ -170,11 +171,12 @@ func identityFrom(ctx context.Context) *identity {
 }
 
 // FromContext returns the record of the key that the request was authenticated with, and whether there is one. It
-// is a copy, the caller's to change. Its Scopes are not nil, so that they can be a Ceiling.
+// is a copy, the caller's to change. Its Scopes are not nil even if there is none, so that they can be a Ceiling:
+// whoever is nobody passes on nothing.
 func FromContext(ctx context.Context) (Record, bool) {
 	id := identityFrom(ctx)
 	if id == nil {
-		return Record{}, false
+		return Record{Scopes: Scopes{}}, false
 	}
 	return id.record.handOut(), true
 }

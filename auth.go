@@ -62,7 +62,7 @@ type Options struct {
 	Realm string
 
 	// ProblemBase is what the type of every problem starts with; "unauthorized" and the like is put behind it.
-	// Empty: "https://docs.insigner.com/errors/".
+	// Empty: "https://docs.insigner.com/errors/". It is used as it is, so a path ends in a slash.
 	ProblemBase string
 
 	// ErrorHandler answers a request that is refused, for a reason that [ProblemFor] and [errors.Is] tell. Nil:
@@ -273,7 +273,7 @@ func (a *Authenticator) lookup(r *http.Request, presented string, d *Decision) (
 		hash := hasher(presented)
 		id, err := a.resolve(ctx, hash)
 		if err != nil {
-			if errors.Is(err, ErrNotFound) {
+			if err == ErrNotFound || errors.Is(err, ErrNotFound) {
 				continue
 			}
 			a.logFailure(ctx, err, presented, hash)
@@ -322,6 +322,9 @@ func (a *Authenticator) logFailure(ctx context.Context, err error, presented str
 
 // hide returns text without the key and without the hash, as drivers and fmt spell it.
 func hide(text, presented string, hash Hash) string {
+	if !mayQuote(text) {
+		return text
+	}
 	raw := hash[:]
 	pairs := []string{presented, "[key]"}
 	for _, spelling := range []string{
@@ -339,6 +342,33 @@ func hide(text, presented string, hash Hash) string {
 		}
 	}
 	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// mayQuote reports whether text may hold a key or the bytes of a hash: as they are or escaped, in a word of at least 32
+// characters, or in a row of numbers. What databases say of an outage does not look so, and then nothing need be done,
+// on what may be every request.
+func mayQuote(text string) bool {
+	word, row := 0, 0
+	for i := range len(text) {
+		c := text[i]
+		switch {
+		case c >= 0x7f, c < ' ' && c != '\n' && c != '\t', c == '\\':
+			return true
+		case keyChar[c], c == '+', c == '/':
+			word++
+		default:
+			word = 0
+		}
+		if strings.IndexByte("0123456789abcdefABCDEFxXoU+, ", c) >= 0 {
+			row++
+		} else {
+			row = 0
+		}
+		if word >= 32 || row >= 48 {
+			return true
+		}
+	}
+	return false
 }
 
 func (a *Authenticator) log() *slog.Logger {

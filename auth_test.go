@@ -456,6 +456,7 @@ func TestPanicsAtStartUp(t *testing.T) {
 			auth.NewKeyring(store, &auth.KeyringOptions{Catalog: auth.Catalog{{Scope: "a.b"}, {Scope: "no"}}})
 		},
 			`auth.NewKeyring: "no" in the Catalog is not a scope`},
+		{func() { auth.NewContext(nil, auth.Record{}) }, "auth.NewContext: the context is nil"}, //lint:ignore SA1012 that is the mistake
 		{func() { auth.NewUseRecorder(nil, nil) }, "auth.NewUseRecorder: the store is nil"},
 		{func() { auth.NewUseRecorder(store, &auth.UseRecorderOptions{Interval: -1}) }, "auth.NewUseRecorder: Interval -1ns or MaxKeys 0 is negative"},
 		{func() { auth.NewUseRecorder(store, &auth.UseRecorderOptions{MaxKeys: -1}) }, "auth.NewUseRecorder: Interval 0s or MaxKeys -1 is negative"},
@@ -513,26 +514,31 @@ func TestEmbeddedSnapshotStore(t *testing.T) {
 
 // TestStoreErrorsAreHidden: however a driver spells the hash or the key in its error, the log does not.
 func TestStoreErrorsAreHidden(t *testing.T) {
-	hash := goodHash
-	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%+q", "%x", "%X", "% x", "%#x", "%o", "%d", "%b", "%c", "%U"} {
-		for _, v := range []any{hash, hash[:], [32]byte(hash), string(hash[:]), &hash, goodKey} {
-			if k, ok := v.(string); ok && k == goodKey && format != "%v" && format != "%s" && format != "%q" {
-				continue // nobody has the key in another form
-			}
-			text := fmt.Sprintf(format, v)
-			var out bytes.Buffer
-			a := auth.New(storeFunc(func(context.Context, auth.Hash) (auth.Record, error) {
-				return auth.Record{}, errors.New("query failed: " + text + " was the argument")
-			}), &auth.Options{Logger: slog.New(slog.NewJSONHandler(&out, nil))})
-			if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrStoreUnavailable) {
-				t.Fatal(err)
-			}
-			var line struct{ Error string }
-			if err := json.Unmarshal(out.Bytes(), &line); err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(line.Error, "[hash]") && !strings.Contains(line.Error, "[key]") || len(line.Error) > 80 {
-				t.Errorf("%s of %T: %s", format, v, line.Error)
+	var high auth.Hash // no byte of it is ASCII
+	for i := range high {
+		high[i] = 0xff - byte(i)
+	}
+	for _, hash := range []auth.Hash{goodHash, high} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%+q", "%x", "%X", "% x", "%#x", "%o", "%d", "%b", "%c", "%U"} {
+			for _, v := range []any{hash, hash[:], [32]byte(hash), string(hash[:]), &hash, goodKey} {
+				if k, ok := v.(string); ok && k == goodKey && format != "%v" && format != "%s" && format != "%q" {
+					continue // nobody has the key in another form
+				}
+				text := fmt.Sprintf(format, v)
+				var out bytes.Buffer
+				a := auth.New(storeFunc(func(context.Context, auth.Hash) (auth.Record, error) {
+					return auth.Record{}, errors.New("query failed: " + text + " was the argument")
+				}), &auth.Options{Hashers: []auth.Hasher{func(string) auth.Hash { return hash }}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+				if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrStoreUnavailable) {
+					t.Fatal(err)
+				}
+				var line struct{ Error string }
+				if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(line.Error, "[hash]") && !strings.Contains(line.Error, "[key]") || len(line.Error) > 80 {
+					t.Errorf("%s of %T: %s", format, v, line.Error)
+				}
 			}
 		}
 	}

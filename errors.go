@@ -21,7 +21,8 @@ var (
 	ErrInsufficientScope = errors.New("auth: the API key lacks a required scope")
 
 	// ErrStoreUnavailable: the store failed, so nobody knows whether the key is good. The cause goes to
-	// Options.Logger only.
+	// Options.Logger only. It is also what becomes of a look-up whose client has gone away: then the request's
+	// context is done.
 	ErrStoreUnavailable = errors.New("auth: the key store is unavailable")
 )
 
@@ -67,18 +68,25 @@ func Challenge(err error) string { return refusalFor(err).challenge }
 
 // WriteProblem answers with [ProblemFor] err as application/problem+json, with its challenge, "Cache-Control:
 // no-store" and, on a 503, Retry-After. Header fields that an outer handler set for an answer of its own
-// (Content-Length, Content-Type, ETag, Last-Modified, Cache-Control) are replaced or removed; others stay. It does
-// not log, and writes nothing of r.
+// (Content-Length, Content-Type, ETag, Last-Modified, Cache-Control) are replaced or removed; others stay. Behind a
+// handler that compresses, as Content-Encoding tells, the Content-Length is left to it. It does not log, and writes
+// nothing of r.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	f := refusalFor(err)
 	h := w.Header()
 	h.Del("ETag")
 	h.Del("Last-Modified")
-	// Content-Encoding stays, since a compressing handler outside may have set it for all that passes through it.
+	length := f.length
+	if h.Get("Content-Encoding") != "" {
+		// A compressing handler outside has set it for all that passes through it, so the length is not this one's
+		// to know.
+		h.Del("Content-Length")
+		length = ""
+	}
 
 	fields := [...]struct{ name, value string }{
 		{"Content-Type", "application/problem+json"},
-		{"Content-Length", f.length},
+		{"Content-Length", length},
 		{"Cache-Control", "no-store"},
 		{"X-Content-Type-Options", "nosniff"},
 		{"Www-Authenticate", f.challenge},

@@ -2,6 +2,8 @@ package auth_test
 
 import (
 	"bytes"
+	"cmp"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -255,4 +257,60 @@ func TestRefusalsSayNothing(t *testing.T) {
 			t.Errorf("%s: the answer lists what the key holds, or no decision was made", name)
 		}
 	}
+}
+
+// TestBehindCompression: a handler outside that compresses whatever passes sends a whole answer.
+func TestBehindCompression(t *testing.T) {
+	inner := auth.New(newStore(), nil).Middleware(http.NotFoundHandler())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Header().Set("Content-Length", "7") // preset for another answer
+		zip := gzip.NewWriter(w)
+		defer zip.Close()
+		inner.ServeHTTP(zipWriter{w, zip}, r)
+	}))
+	defer server.Close()
+	response, err := server.Client().Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var p auth.Problem
+	body, err := io.ReadAll(response.Body)
+	if err := cmp.Or(err, json.Unmarshal(body, &p)); err != nil || response.StatusCode != 401 || p.Code != "MISSING_KEY" {
+		t.Errorf("%s, %+v, %v", response.Status, p, err)
+	}
+}
+
+type zipWriter struct {
+	http.ResponseWriter
+	zip *gzip.Writer
+}
+
+func (w zipWriter) Write(p []byte) (int, error) { return w.zip.Write(p) }
+
+// TestFieldsAreApart: a writer outside that adds to a field does not overwrite the next.
+func TestFieldsAreApart(t *testing.T) {
+	w := httptest.NewRecorder()
+	auth.WriteProblem(addingWriter{w}, nil, auth.ErrMissingKey)
+	for name, want := range map[string]string{
+		"Content-Type":           "application/problem+json, x",
+		"Content-Length":         "152, x",
+		"Cache-Control":          "no-store, x",
+		"X-Content-Type-Options": "nosniff, x",
+		"WWW-Authenticate":       `Bearer realm="api", x`,
+	} {
+		if got := strings.Join(w.Header().Values(name), ", "); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+type addingWriter struct{ http.ResponseWriter }
+
+func (w addingWriter) WriteHeader(status int) {
+	for _, name := range []string{"Content-Type", "Content-Length", "Cache-Control", "X-Content-Type-Options", "WWW-Authenticate"} {
+		w.Header().Add(name, "x")
+	}
+	w.ResponseWriter.WriteHeader(status)
 }

@@ -235,7 +235,7 @@ func ExampleKeyring_List() {
 		}
 	}
 
-	soon := auth.Filter{Owner: "org_1", State: auth.Active, ExpiresBefore: time.Now().AddDate(0, 0, 7)}
+	soon := auth.Filter{Owner: "org_1", State: auth.StateActive, ExpiresBefore: time.Now().AddDate(0, 0, 7)}
 	for record, err := range keys.List(ctx, soon) {
 		if err != nil {
 			log.Fatal(err)

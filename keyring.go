@@ -102,10 +102,8 @@ func (k *Keyring) checkGrant(g Grant, now, expires time.Time) error {
 	if strings.TrimSpace(g.Name) == "" {
 		return fmt.Errorf("%w: the name is blank", ErrInvalidArgument)
 	}
-	for what, text := range map[string]string{"name": g.Name, "owner": g.Owner, "creator": g.CreatedBy} {
-		if err := checkText(what, text); err != nil {
-			return err
-		}
+	if err := cmp.Or(checkText("name", g.Name), checkText("owner", g.Owner), checkText("creator", g.CreatedBy)); err != nil {
+		return err
 	}
 	for key, value := range g.Metadata {
 		if err := cmp.Or(checkText("metadata", key), checkText("metadata", value)); err != nil {
@@ -172,10 +170,10 @@ func (k *Keyring) Get(ctx context.Context, id string) (Record, error) {
 type State int
 
 const (
-	AnyState State = iota
-	Active         // Check returns nil
-	Revoked        // Check returns ErrKeyRevoked
-	Expired        // Check returns ErrKeyExpired
+	StateAny     State = iota // whatever it finds
+	StateActive               // nil
+	StateRevoked              // ErrKeyRevoked
+	StateExpired              // ErrKeyExpired
 )
 
 // A Filter selects keys for [Keyring.List]. The zero Filter selects every key.
@@ -183,7 +181,7 @@ type Filter struct {
 	// Owner selects the keys of one owner. Empty: the keys of EVERY owner. An endpoint that lists a client's own keys
 	// must refuse a client whose Owner is empty.
 	Owner string
-	State State  // as of the time that List begins; AnyState: in whatever state
+	State State // as of the time that List begins; zero: in whatever state
 
 	// The expiry is not before ExpiresFrom and before ExpiresBefore; zero: no such limit. A key that never expires
 	// is left out if either is set. Active keys with an ExpiresBefore in a week are those to warn of.
@@ -202,11 +200,11 @@ func (f *Filter) selects(r *Record, now time.Time) bool {
 		}
 	}
 	switch f.State {
-	case Active:
+	case StateActive:
 		return r.check(now) == nil
-	case Revoked:
+	case StateRevoked:
 		return r.check(now) == ErrKeyRevoked
-	case Expired:
+	case StateExpired:
 		return r.check(now) == ErrKeyExpired
 	}
 	return true
@@ -221,7 +219,7 @@ func (f *Filter) selects(r *Record, now time.Time) bool {
 func (k *Keyring) List(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		fail := func(err error) { yield(Record{}, failed("list keys", err)) }
-		if f.State < AnyState || f.State > Expired {
+		if f.State < StateAny || f.State > StateExpired {
 			fail(fmt.Errorf("%w: there is no State %d", ErrInvalidArgument, f.State))
 			return
 		}

@@ -23,13 +23,14 @@ const day = 24 * time.Hour
 
 func TestCreate(t *testing.T) {
 	pepper := auth.HMACSHA256([]byte("pepper"))
-	for _, opts := range []*auth.KeyringOptions{nil, {}, {Format: auth.KeyFormat{Prefix: "acme_live_"}, Hasher: pepper, Catalog: auth.DefaultCatalog}} {
+	for _, opts := range []*auth.KeyringOptions{nil, {}, {Format: auth.KeyFormat{Prefix: "acme_live_"}, Hasher: pepper, Catalog: slices.Clone(auth.DefaultCatalog)}} {
 		store := newStore()
 		ring := auth.NewKeyring(store, opts)
 		var format auth.KeyFormat
 		hasher := auth.BLAKE2b(nil)
 		if opts != nil && opts.Hasher != nil {
 			format, hasher = opts.Format, opts.Hasher
+			clear(opts.Catalog)
 			opts.Format, opts.Hasher, opts.Catalog = auth.KeyFormat{Prefix: "changed_"}, auth.SHA256, auth.Catalog{} // it was copied
 		}
 		expires := time.Now().Add(time.Hour).In(time.FixedZone("east", 3600))
@@ -212,15 +213,15 @@ func TestList(t *testing.T) {
 		{"all", auth.Filter{}, func(i int, r auth.Record) bool { return true }},
 		{"owner", auth.Filter{Owner: "org_1"}, func(i int, r auth.Record) bool { return i%3 == 1 }},
 		{"nobody's", auth.Filter{Owner: "org"}, func(i int, r auth.Record) bool { return false }},
-		{"active", auth.Filter{State: auth.Active}, func(i int, r auth.Record) bool { return r.Check(now) == nil }},
-		{"revoked", auth.Filter{State: auth.Revoked}, func(i int, r auth.Record) bool { return i%5 >= 3 }},
-		{"expired", auth.Filter{State: auth.Expired}, func(i int, r auth.Record) bool { return i%5 == 1 }},
-		{"owner's active", auth.Filter{Owner: "org_2", State: auth.Active}, func(i int, r auth.Record) bool { return i%3 == 2 && r.Check(now) == nil }},
+		{"active", auth.Filter{State: auth.StateActive}, func(i int, r auth.Record) bool { return r.Check(now) == nil }},
+		{"revoked", auth.Filter{State: auth.StateRevoked}, func(i int, r auth.Record) bool { return i%5 >= 3 }},
+		{"expired", auth.Filter{State: auth.StateExpired}, func(i int, r auth.Record) bool { return i%5 == 1 }},
+		{"owner's active", auth.Filter{Owner: "org_2", State: auth.StateActive}, func(i int, r auth.Record) bool { return i%3 == 2 && r.Check(now) == nil }},
 		{"expiry from", auth.Filter{ExpiresFrom: edge}, func(i int, r auth.Record) bool { return expiring(r, edge, now.Add(9999*day)) }},
 		{"expiry before", auth.Filter{ExpiresBefore: edge}, func(i int, r auth.Record) bool { return expiring(r, epoch.Add(-9999*day), edge) }},
 		{"expiry within", auth.Filter{ExpiresFrom: edge, ExpiresBefore: edge.Add(50 * time.Hour)},
 			func(i int, r auth.Record) bool { return expiring(r, edge, edge.Add(50*time.Hour)) }},
-		{"to warn of", auth.Filter{State: auth.Active, ExpiresBefore: now.Add(7 * day)},
+		{"to warn of", auth.Filter{State: auth.StateActive, ExpiresBefore: now.Add(7 * day)},
 			func(i int, r auth.Record) bool { return r.Check(now) == nil && expiring(r, now, now.Add(7*day)) }},
 		{"empty window", auth.Filter{ExpiresFrom: edge, ExpiresBefore: edge}, func(i int, r auth.Record) bool { return false }},
 		{"after", auth.Filter{After: all[321].ID}, func(i int, r auth.Record) bool { return i > 321 }},

@@ -136,7 +136,6 @@ func (u *UseRecorder) run(ctx context.Context) {
 		case <-wait.C:
 			u.flush(ctx)
 		case <-ctx.Done():
-			wait.Stop()
 			last, cancel := context.WithTimeout(context.Background(), touchTimeout)
 			defer cancel()
 			u.closeErr = u.flush(last)

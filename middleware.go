@@ -18,7 +18,7 @@ func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 			a.answer(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(id))
+		id.serve(next, w, r)
 	})
 }
 
@@ -107,7 +107,7 @@ func (rt *route) wrap(next http.Handler) http.Handler {
 				rt.by.answer(w, r, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(id))
+			id.serve(next, w, r)
 			return
 		}
 		if id == nil {
@@ -136,11 +136,26 @@ var errNoMiddleware = errors.New("auth: no Middleware outside this route")
 // unguarded speaks where there is no Authenticator: for a record of NewContext, and for a misplaced Require.
 var unguarded = newAuthenticator(new(Options))
 
-// An identity is the context of a request whose key is known: one allocation instead of context.WithValue's two.
+// An identity is the context of a request whose key is known: one allocation instead of context.WithValue's two, for
+// which values of contexts outside are found some nanoseconds later.
 type identity struct {
 	context.Context
 	record *Record // not to be changed
 	by     *Authenticator
+}
+
+// serve hands r on with the identity as its context. What is known only behind is carried back to r, since the copy is
+// not what the server and the handlers outside see: uploaded files, which the server removes from the disk when the
+// request ends, and the pattern that a mux behind found, for logs and metrics.
+func (id *identity) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
+	own := r.WithContext(id)
+	next.ServeHTTP(w, own)
+	if own.MultipartForm != r.MultipartForm {
+		r.MultipartForm = own.MultipartForm
+	}
+	if own.Pattern != r.Pattern {
+		r.Pattern = own.Pattern
+	}
 }
 
 type identityKey struct{}
@@ -185,6 +200,9 @@ func FromContext(ctx context.Context) (Record, bool) {
 // Middleware had authenticated the request: for tests of handlers. An [Authenticator]'s own Require and Middleware
 // do not believe it.
 func NewContext(ctx context.Context, r Record) context.Context {
+	if ctx == nil {
+		panic("auth.NewContext: the context is nil")
+	}
 	c := r.clone()
 	return ownIdentity(ctx, &c, unguarded)
 }

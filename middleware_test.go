@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -436,7 +439,9 @@ func TestAllocations(t *testing.T) {
 	}
 	revoked, expired := goodRecord(), goodRecord()
 	revoked.RevokedAt, expired.ExpiresAt = past, past
-	down := errors.New("down")
+	down := fmt.Errorf("look up: %w", errors.New("failed to connect to `user=api database=keys`: "+
+		"127.0.0.1:5432 (127.0.0.1): dial error: dial tcp 127.0.0.1:5432: connect: connection refused"))
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
 	for _, c := range []struct {
 		name   string
 		stores map[string]auth.Store
@@ -451,7 +456,7 @@ func TestAllocations(t *testing.T) {
 		{"revoked", stores(revoked), "Bearer " + goodKey, 8},
 		{"expired", stores(expired), "Bearer " + goodKey, 8},
 		{"scope", stores(scopedRecord("b.x")), "Bearer " + goodKey, 8},
-		{"outage", map[string]auth.Store{"failing": failingStore(down)}, "Bearer " + goodKey, 8},
+		{"outage", map[string]auth.Store{"failing": failingStore(down), "cancelled": failingStore(context.Canceled)}, "Bearer " + goodKey, 8},
 	} {
 		for storeName, store := range c.stores {
 			for hasherName, hasher := range map[string]auth.Hasher{"BLAKE2b": auth.BLAKE2b(nil), "SHA256": auth.SHA256} {
@@ -461,7 +466,7 @@ func TestAllocations(t *testing.T) {
 					r.Hash = auth.SHA256(goodKey)
 					store = stores(r)[storeName]
 				}
-				a := auth.New(store, &auth.Options{Hashers: []auth.Hasher{hasher}, Logger: slog.New(slog.DiscardHandler)})
+				a := auth.New(store, &auth.Options{Hashers: []auth.Hasher{hasher}, Logger: logger})
 				opened := 0
 				h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { opened++ })
 				r := httptest.NewRequest("GET", "/", nil)
@@ -480,5 +485,61 @@ func TestAllocations(t *testing.T) {
 		if got := testing.AllocsPerRun(200, func() { hasher(goodKey) }); got > 0 {
 			t.Errorf("%s: %v allocations", name, got)
 		}
+	}
+}
+
+// TestUploadsAreRemoved: the server removes what a handler behind had it write to the disk.
+func TestUploadsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+	a := auth.New(newStore(scopedRecord("a.x")), nil)
+	upload := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := r.ParseMultipartForm(1); err != nil {
+			t.Error(err)
+		}
+		if files, _ := os.ReadDir(dir); len(files) != 1 {
+			t.Errorf("%d files while the handler runs", len(files))
+		}
+	})
+	for name, h := range map[string]http.Handler{
+		"Middleware and Require": a.Middleware(auth.Require("a.x")(upload)),
+		"Require":                a.Require("a.x")(upload),
+	} {
+		server := httptest.NewServer(h)
+		var body bytes.Buffer
+		form := multipart.NewWriter(&body)
+		file, _ := form.CreateFormFile("file", "lease.pdf")
+		file.Write(make([]byte, 11<<20)) // 10 MiB stay in memory
+		form.Close()
+		r, _ := http.NewRequest("POST", server.URL, &body)
+		r.Header.Set("Content-Type", form.FormDataContentType())
+		r.Header.Set("Authorization", "Bearer "+goodKey)
+		response, err := server.Client().Do(r)
+		if err != nil || response.StatusCode != http.StatusOK {
+			t.Fatal(name, response, err)
+		}
+		response.Body.Close()
+		server.Close() // waits for the end of the request
+		if files, _ := os.ReadDir(dir); len(files) != 0 {
+			t.Errorf("%s: %d files are left", name, len(files))
+		}
+	}
+}
+
+// TestPatternOutside: a handler outside learns the route, as it does of a mux without keys.
+func TestPatternOutside(t *testing.T) {
+	a := auth.New(newStore(scopedRecord("a.x")), nil)
+	mux := http.NewServeMux()
+	mux.Handle("GET /documents/{id}", auth.Require("a.x")(http.NotFoundHandler()))
+	r := requestWith(goodKey)
+	r.URL.Path = "/documents/7"
+	a.Middleware(mux).ServeHTTP(httptest.NewRecorder(), r)
+	if r.Pattern != "GET /documents/{id}" {
+		t.Errorf("the pattern is %q outside", r.Pattern)
+	}
+	if _, ok := auth.FromContext(r.Context()); ok {
+		t.Error("the key is in the context outside")
 	}
 }

@@ -238,7 +238,8 @@ type MemoryStore struct {
 
 	mu       sync.Mutex      // guards writes to the table, and what follows
 	byID     map[string]Hash // the key of each record in the table
-	order    []Position      // of every record, ascending
+	order    []Position      // of every record
+	ordered  int             // how many of them, from the start, are ascending; the rest came out of order
 	watchers map[*func(Change)]struct{}
 }
 
@@ -320,36 +321,51 @@ func (m *MemoryStore) Format(f fmt.State, verb rune) {
 func (m *MemoryStore) Insert(_ context.Context, r Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.insert(r)
+	if err := m.canAdd(&r); err != nil {
+		return err
+	}
+	m.add(r)
+	m.report(r.Hash)
+	return nil
 }
 
-// insert adds a copy of r; the caller holds m.mu.
-func (m *MemoryStore) insert(r Record) error {
+// canAdd says why r cannot be added, or nil; the caller holds m.mu.
+func (m *MemoryStore) canAdd(r *Record) error {
 	if r.ID == "" {
 		return errors.New("auth: insert a record without an ID")
 	}
 	if _, taken := m.byID[r.ID]; taken || m.find(&r.Hash) != nil {
 		return ErrExists
 	}
+	return nil
+}
+
+// add adds a copy of r; the caller holds m.mu.
+func (m *MemoryStore) add(r Record) {
 	if m.byID == nil {
 		m.byID = make(map[string]Hash)
 	}
 	m.byID[r.ID] = r.Hash
 	p := Position{r.CreatedAt.Round(0), r.ID} // by the wall clock, as Check does
-	i, _ := slices.BinarySearchFunc(m.order, p, Position.compare)
-	m.order = slices.Insert(m.order, i, p)
+	if n := len(m.order); m.ordered == n && (n == 0 || m.order[n-1].compare(p) < 0) {
+		m.ordered++
+	}
+	m.order = append(m.order, p)
 	m.table.Store(m.table.Load().grown(len(m.byID)))
-	m.put(r.clone(), true)
-	return nil
+	m.put(r.clone())
 }
 
 // put makes r, which nobody else may change, the record with its hash; the caller holds m.mu.
-func (m *MemoryStore) put(r Record, report bool) {
+func (m *MemoryStore) put(r Record) {
 	s, _ := m.table.Load().slot(&r.Hash)
 	s.Store(&r)
-	if report {
-		for notify := range m.watchers {
-			(*notify)(Change{RecordChanged, r.Hash})
+}
+
+// report tells the watchers, once all is as it shall be; the caller holds m.mu.
+func (m *MemoryStore) report(hashes ...Hash) {
+	for notify := range m.watchers {
+		for _, hash := range hashes {
+			(*notify)(Change{RecordChanged, hash})
 		}
 	}
 }
@@ -379,6 +395,10 @@ func (m *MemoryStore) List(_ context.Context, owner string, after Position, limi
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.ordered < len(m.order) {
+		slices.SortFunc(m.order, Position.compare)
+		m.ordered = len(m.order)
+	}
 	i, found := slices.BinarySearchFunc(m.order, after, Position.compare)
 	if found {
 		i++
@@ -406,7 +426,8 @@ func (m *MemoryStore) Revoke(_ context.Context, id string, at time.Time) error {
 	if r.RevokedAt.IsZero() {
 		changed := *r
 		changed.RevokedAt = at
-		m.put(changed, true)
+		m.put(changed)
+		m.report(r.Hash)
 	}
 	return nil
 }
@@ -427,7 +448,7 @@ func (m *MemoryStore) Replace(_ context.Context, successor Record, expires time.
 	if expires.IsZero() {
 		return errors.New("auth: replace with the zero expiry, which means never")
 	}
-	if err := m.insert(successor); err != nil {
+	if err := m.canAdd(&successor); err != nil {
 		return err
 	}
 	changed := *r
@@ -435,7 +456,10 @@ func (m *MemoryStore) Replace(_ context.Context, successor Record, expires time.
 	if changed.ExpiresAt.IsZero() || changed.ExpiresAt.After(expires) {
 		changed.ExpiresAt = expires
 	}
-	m.put(changed, true)
+	// Whoever finds the successor finds the old record as it is from now on.
+	m.put(changed)
+	m.add(successor)
+	m.report(r.Hash, successor.Hash)
 	return nil
 }
 
@@ -447,7 +471,7 @@ func (m *MemoryStore) Touch(_ context.Context, lastUsed map[string]time.Time) er
 		if r := m.get(id); r != nil && at.Round(0).After(r.LastUsedAt) {
 			changed := *r
 			changed.LastUsedAt = at
-			m.put(changed, false)
+			m.put(changed)
 		}
 	}
 	return nil
@@ -455,19 +479,25 @@ func (m *MemoryStore) Touch(_ context.Context, lastUsed map[string]time.Time) er
 
 // Watch implements [Watcher].
 func (m *MemoryStore) Watch(ctx context.Context, notify func(Change)) error {
+	defer m.unwatch(&notify)
+	m.watch(&notify)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (m *MemoryStore) watch(notify *func(Change)) {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.watchers == nil {
 		m.watchers = make(map[*func(Change)]struct{})
 	}
-	m.watchers[&notify] = struct{}{}
-	notify(Change{Kind: ChangesSeen})
-	m.mu.Unlock()
+	m.watchers[notify] = struct{}{}
+	(*notify)(Change{Kind: ChangesSeen})
+}
 
-	<-ctx.Done()
-
+func (m *MemoryStore) unwatch(notify *func(Change)) {
 	m.mu.Lock()
-	notify(Change{Kind: ChangesLost}) // before it is so
-	delete(m.watchers, &notify)
-	m.mu.Unlock()
-	return ctx.Err()
+	defer m.mu.Unlock()
+	defer delete(m.watchers, notify)
+	(*notify)(Change{Kind: ChangesLost}) // before it is so
 }

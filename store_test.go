@@ -77,6 +77,18 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// byTwoClocks returns a time that is so much later than now on the wall clock, and so much by its monotonic reading.
+func byTwoClocks(t *testing.T, now time.Time, wall, monotonic time.Duration) time.Time {
+	t.Helper()
+	later := now.Add(wall)
+	// The second word of a Time with a monotonic reading is that reading, in nanoseconds.
+	(*[2]int64)(unsafe.Pointer(&later))[1] += int64(monotonic - wall)
+	if later.Round(0).Sub(now.Round(0)) != wall || later.Sub(now) != monotonic {
+		t.Skip("time.Time is laid out in another way")
+	}
+	return later
+}
+
 // TestCheckByTheWall: a monotonic reading that disagrees with the wall clock, as after a laptop's sleep, is ignored.
 func TestCheckByTheWall(t *testing.T) {
 	now := time.Now()
@@ -90,12 +102,7 @@ func TestCheckByTheWall(t *testing.T) {
 		{time.Hour, time.Hour, nil},
 		{-time.Hour, -time.Hour, auth.ErrKeyExpired},
 	} {
-		expires := now.Add(c.wall)
-		// The second word of a Time with a monotonic reading is that reading, in nanoseconds.
-		(*[2]int64)(unsafe.Pointer(&expires))[1] += int64(c.monotonic - c.wall)
-		if expires.Round(0).Sub(now.Round(0)) != c.wall || expires.Sub(now) != c.monotonic {
-			t.Skip("time.Time is laid out in another way")
-		}
+		expires := byTwoClocks(t, now, c.wall, c.monotonic)
 		for _, now := range []time.Time{now, now.Round(0), now.UTC()} {
 			if got := (auth.Record{ExpiresAt: expires}).Check(now); got != c.want {
 				t.Errorf("%v on the wall, %v monotonic: %v, want %v", c.wall, c.monotonic, got, c.want)
@@ -445,5 +452,81 @@ func TestStoreDoesNotPrintHashes(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "auth.MemoryStore(1)") || !strings.Contains(out.String(), "RecordChanged") {
 		t.Errorf("printed\n%s", &out)
+	}
+}
+
+// TestReplaceIsOneStep: who finds the successor, or is told of it, finds the old record rotated; a watcher that panics
+// leaves no half of it, and no lock.
+func TestReplaceIsOneStep(t *testing.T) {
+	m := newStore(goodRecord())
+	successor := goodRecord()
+	successor.ID, successor.Replaces, successor.Hash = "key_next", "key_good", auth.Hash{1}
+	rotated := func() bool {
+		old, _ := m.Lookup(context.Background(), goodHash)
+		got, err := m.Lookup(context.Background(), successor.Hash)
+		return err == nil && got.ID == "key_next" && old.ReplacedBy == "key_next"
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	seen, reports := make(chan struct{}), 0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Watch(ctx, func(c auth.Change) {
+			switch c.Kind {
+			case auth.ChangesSeen:
+				close(seen)
+			case auth.RecordChanged:
+				if reports++; !rotated() {
+					t.Error("a change is reported before it is whole")
+				}
+				panic("watcher")
+			}
+		})
+	}()
+	<-seen
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is swallowed")
+			}
+		}()
+		m.Replace(ctx, successor, time.Now())
+	}()
+	if !rotated() || reports != 1 {
+		t.Errorf("after %d reports: rotated %v", reports, rotated())
+	}
+	if _, err := m.Get(ctx, "key_next"); err != nil {
+		t.Error(err)
+	}
+	stop()
+	<-done
+}
+
+// TestWatcherPanics: a watcher that panics as it begins leaves no lock and is not called again.
+func TestWatcherPanics(t *testing.T) {
+	m := newStore(goodRecord())
+	calls := 0
+	func() {
+		defer func() { recover() }()
+		m.Watch(t.Context(), func(auth.Change) { calls++; panic("watcher") })
+	}()
+	before := calls
+	if err := m.Revoke(t.Context(), "key_good", time.Now()); err != nil || calls != before {
+		t.Errorf("%v after %d calls, then %d", err, before, calls)
+	}
+}
+
+// TestTouchByTheWall: the later time by the wall clock counts, whatever a monotonic reading says.
+func TestTouchByTheWall(t *testing.T) {
+	m := newStore(goodRecord())
+	now := time.Now()
+	later := byTwoClocks(t, now, 2*time.Hour, 0)
+	for _, at := range []time.Time{later, byTwoClocks(t, now, time.Hour, 24*time.Hour)} {
+		if err := m.Touch(t.Context(), map[string]time.Time{"key_good": at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, _ := m.Get(t.Context(), "key_good"); !r.LastUsedAt.Round(0).Equal(later.Round(0)) {
+		t.Errorf("last used at %v, want %v", r.LastUsedAt, later)
 	}
 }

@@ -85,7 +85,7 @@ func firstStart(ctx context.Context, db *sql.DB, keyring *auth.Keyring, addr net
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('auth/examples/postgres'))"); err != nil {
 		return err
 	}
-	for r, err := range keyring.List(ctx, auth.Filter{State: auth.Revoked}) {
+	for r, err := range keyring.List(ctx, auth.Filter{State: auth.StateRevoked}) {
 		if err != nil {
 			return err
 		}

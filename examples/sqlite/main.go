@@ -73,7 +73,7 @@ func run(ctx context.Context, addr, file string) (err error) {
 
 // firstStart makes the keys to try it with, unless an earlier start did.
 func firstStart(ctx context.Context, keyring *auth.Keyring, addr net.Addr) error {
-	for r, err := range keyring.List(ctx, auth.Filter{State: auth.Revoked}) {
+	for r, err := range keyring.List(ctx, auth.Filter{State: auth.StateRevoked}) {
 		if err != nil {
 			return err
 		}

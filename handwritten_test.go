@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -128,7 +129,9 @@ func (s *handKeys) identify(r *http.Request) (*auth.Record, *handAnswer) {
 	if !handWellFormed(secret) {
 		return nil, handInvalid
 	}
-	hash := blake2b.Sum256([]byte(key))
+	var text [len("isk_") + 44]byte // on the stack
+	copy(text[:], key)
+	hash := blake2b.Sum256(text[:])
 	record := s.lookup(hash)
 	if record == nil || subtle.ConstantTimeCompare(record.Hash[:], hash[:]) != 1 {
 		return nil, handInvalid
@@ -178,13 +181,13 @@ type beside struct {
 // besideOutcomes are the decisions, in the order of the table.
 var besideOutcomes = []string{"accepted", "missing", "format", "malformed", "unknown", "revoked", "expired", "forbidden"}
 
-const besideRequests = 4096 // of each kind at most, each with a key of its own
+const besideRequests = 8192 // of each kind at most, each with a key of its own
 
 func newBeside(keys int) *beside {
 	m, hand := new(auth.MemoryStore), &handKeys{keys: make(map[[32]byte]*auth.Record, keys)}
 	b := &beside{requests: make(map[string][]*http.Request)}
-	add := func(outcome, authorization string) {
-		if len(b.requests[outcome]) < besideRequests {
+	add := func(n int, outcome, authorization string) {
+		if len(b.requests[outcome]) <= n*besideRequests/keys { // spread over all
 			r := httptest.NewRequest("GET", "/api/v1/documents", nil)
 			if authorization != "" {
 				r.Header.Set("Authorization", authorization)
@@ -212,14 +215,15 @@ func newBeside(keys int) *beside {
 		own := r
 		own.Scopes = slices.Clone(r.Scopes)
 		hand.keys[r.Hash] = &own
-		if n%max(1, keys/besideRequests/8) < 8 { // spread over all
-			add(outcome, "Bearer "+key)
-		}
-		add("unknown", fmt.Sprintf("Bearer isk_%044d", n+keys))
+		add(n, outcome, "Bearer "+key)
+		add(n, "unknown", fmt.Sprintf("Bearer isk_%044d", n+keys))
 	}
-	add("missing", "")
-	add("format", "Bearer sk_"+strings.Repeat("0", 45))
-	add("malformed", "Bearer isk_"+strings.Repeat("0", 43)+"=")
+	add(0, "missing", "")
+	add(0, "format", "Bearer sk_"+strings.Repeat("0", 45))
+	add(0, "malformed", "Bearer isk_"+strings.Repeat("0", 43)+"=")
+	for _, requests := range b.requests { // what is near in one is not near in the other
+		rand.Shuffle(len(requests), func(i, j int) { requests[i], requests[j] = requests[j], requests[i] })
+	}
 	open := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	b.auth = auth.New(m, nil).Middleware(auth.Require("documents.read")(open))
 	b.hand = hand.authenticate(handRequire("documents.read")(open))

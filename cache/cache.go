@@ -224,11 +224,11 @@ func (s *Store) notify(ctx context.Context, c auth.Change) {
 		s.forget(c.Hash)
 	case auth.ChangesSeen:
 		s.reset(true)
-		s.log().Info("auth/cache: changes are seen; records are answered from memory")
+		s.log().Info("auth/cache: the store reports its changes; records are answered from memory")
 	case auth.ChangesLost:
 		s.reset(false)
 		if ctx.Err() == nil {
-			s.log().Warn("auth/cache: changes are not seen; the store is asked about every request")
+			s.log().Warn("auth/cache: the store does not report its changes; it is asked about every request")
 		}
 	}
 }

@@ -827,7 +827,7 @@ func TestDefaultLogger(t *testing.T) {
 		defer slog.SetDefault(slog.Default())
 		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
 		w.report(auth.ChangesSeen, auth.Hash{})
-		if !strings.Contains(log.String(), "changes are seen") {
+		if !strings.Contains(log.String(), "reports its changes") {
 			t.Errorf("logged: %q", log.String())
 		}
 	})

@@ -40,7 +40,15 @@ var sqliteDialect = &dialect{
 // patience with another writer; foreign keys enforced; transactions that lock as they begin; and each commit synced to
 // the disk, so that a revocation outlives a power cut. A file that it makes is for its owner alone (mode 0600). The
 // caller closes the database.
+//
+// The path is that of a file: an empty one and ":memory:" are errors.
 func OpenSQLite(path string) (*sql.DB, error) {
+	if path == "" {
+		return nil, errors.New("sqlstore: the path of the database is empty")
+	}
+	if path == ":memory:" {
+		return nil, errors.New("sqlstore: a database in memory does not last; use an auth.MemoryStore")
+	}
 	// Who the keys are for, and their hashes, are nobody else's business. What SQLite puts beside it takes after it.
 	if f, err := os.OpenFile(path, os.O_CREATE, 0o600); err == nil {
 		f.Close()

@@ -72,6 +72,8 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"modernc.org/sqlite"
 )
 
 // DefaultTable is the name of the table unless [Options] say otherwise.
@@ -119,6 +121,17 @@ var (
 func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the *sql.DB is nil")
+	}
+	// Only what is surely wrong: a driver may be wrapped.
+	switch db.Driver().(type) {
+	case *stdlib.Driver:
+		if d != postgres {
+			return nil, errors.New("sqlstore: the *sql.DB is one of PostgreSQL: use NewPostgres")
+		}
+	case *sqlite.Driver:
+		if d == postgres {
+			return nil, errors.New("sqlstore: the *sql.DB is one of SQLite: use NewSQLite")
+		}
 	}
 	if opts == nil {
 		opts = new(Options)

@@ -460,3 +460,23 @@ func TestSQLiteFileMode(t *testing.T) {
 		t.Error("a path with a NUL was opened")
 	}
 }
+
+// The wrong database is refused before anything is asked of it, and so is what is no file.
+func TestWrongDatabase(t *testing.T) {
+	_, lite := newSQLite(t, filepath.Join(t.TempDir(), "db"))
+	if _, err := sqlstore.NewPostgres(lite, nil); err == nil || !strings.Contains(err.Error(), "use NewSQLite") {
+		t.Error(err)
+	}
+	if _, err := sqlstore.NewSQLite(openPostgres(t, "postgres://127.0.0.1:1/"), nil); err == nil || !strings.Contains(err.Error(), "use NewPostgres") {
+		t.Error(err)
+	}
+	t.Chdir(t.TempDir())
+	for path, want := range map[string]string{"": "empty", ":memory:": "MemoryStore"} {
+		if _, err := sqlstore.OpenSQLite(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	if files, _ := os.ReadDir("."); len(files) > 0 {
+		t.Errorf("files were made: %v", files)
+	}
+}

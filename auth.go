@@ -1,8 +1,8 @@
 // Package auth puts API-key authentication in front of an existing net/http API, as the inSigner API documents it:
 // Bearer keys, granular scopes, problem details on failure.
 //
-//	keys := new(auth.MemoryStore) // or a store of your own
-//	a := auth.New(keys, nil)
+//	store := new(auth.MemoryStore) // or a store of your own
+//	a := auth.New(store, nil)
 //
 //	mux := http.NewServeMux()
 //	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(list))

@@ -58,7 +58,7 @@ func ExampleStore() {
 	})
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(list))
+	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
 	fmt.Println(ask(mux, "GET", "/api/v1/documents", key))
 	fmt.Println(ask(mux, "GET", "/api/v1/documents", strings.ToUpper(key)))
 	// Output:

@@ -18,10 +18,10 @@ import (
 )
 
 // The handler of all these examples.
-var list = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func list(w http.ResponseWriter, r *http.Request) {
 	key, _ := auth.FromContext(r.Context())
 	fmt.Fprintf(w, "the documents of %s", key.Owner)
-})
+}
 
 // ask sends h a request with a key, and returns the status with the body, or with the code of the problem.
 func ask(h http.Handler, method, path, key string) string {
@@ -39,8 +39,8 @@ func ask(h http.Handler, method, path, key string) string {
 }
 
 // create makes a key that holds these scopes.
-func create(keys *auth.Keyring, scopes ...auth.Scope) (auth.Record, string) {
-	record, key, err := keys.Create(context.Background(), auth.Grant{Name: "Example", Owner: "org_1", Scopes: scopes})
+func create(keyring *auth.Keyring, scopes ...auth.Scope) (auth.Record, string) {
+	record, key, err := keyring.Create(context.Background(), auth.Grant{Name: "Example", Owner: "org_1", Scopes: scopes})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -49,8 +49,8 @@ func create(keys *auth.Keyring, scopes ...auth.Scope) (auth.Record, string) {
 
 func Example() {
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
-	_, key, err := keys.Create(context.Background(), auth.Grant{
+	keyring := auth.NewKeyring(store, nil)
+	_, key, err := keyring.Create(context.Background(), auth.Grant{
 		Name:   "Production Backend",
 		Owner:  "org_1",
 		Scopes: auth.Scopes{"documents.read"},
@@ -60,8 +60,8 @@ func Example() {
 	}
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(list))
-	mux.Handle("DELETE /api/v1/documents/{id}", auth.Require("documents.delete")(list))
+	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(http.HandlerFunc(list)))
+	mux.Handle("DELETE /api/v1/documents/{id}", auth.Require("documents.delete")(http.HandlerFunc(list)))
 	app := auth.New(store, nil).Middleware(mux)
 
 	fmt.Println(ask(app, "GET", "/api/v1/documents", key.Reveal()))
@@ -76,16 +76,16 @@ func Example() {
 // A route may need several scopes, all of them.
 func ExampleRequire() {
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
+	keyring := auth.NewKeyring(store, nil)
 	a := auth.New(store, nil)
 
 	mux := http.NewServeMux()
-	mux.Handle("POST /api/v1/documents", auth.Require("documents.create", "documents.send")(list))
+	mux.Handle("POST /api/v1/documents", auth.Require("documents.create", "documents.send")(http.HandlerFunc(list)))
 	app := a.Middleware(mux)
 
-	_, one := create(keys, "documents.create")
-	_, both := create(keys, "documents.create", "documents.send")
-	_, wildcard := create(keys, "documents.*")
+	_, one := create(keyring, "documents.create")
+	_, both := create(keyring, "documents.create", "documents.send")
+	_, wildcard := create(keyring, "documents.*")
 	fmt.Println(ask(app, "POST", "/api/v1/documents", one))
 	fmt.Println(ask(app, "POST", "/api/v1/documents", both))
 	fmt.Println(ask(app, "POST", "/api/v1/documents", wildcard))
@@ -100,7 +100,7 @@ func ExampleRequireAny() {
 	a := auth.New(store, nil)
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents/{id}", auth.RequireAny("documents.read", "documents.write")(list))
+	mux.Handle("GET /api/v1/documents/{id}", auth.RequireAny("documents.read", "documents.write")(http.HandlerFunc(list)))
 	app := a.Middleware(mux)
 
 	_, key := create(auth.NewKeyring(store, nil), "documents.write")
@@ -114,7 +114,7 @@ func ExampleAuthenticator_Require() {
 	a := auth.New(store, nil)
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(list))
+	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") })
 
 	_, key := create(auth.NewKeyring(store, nil), "documents.read")
@@ -154,9 +154,9 @@ func ExampleAuthenticator_Authenticate() {
 
 func ExampleKeyring_Create() {
 	ctx := context.Background()
-	keys := auth.NewKeyring(new(auth.MemoryStore), &auth.KeyringOptions{Catalog: auth.DefaultCatalog})
+	keyring := auth.NewKeyring(new(auth.MemoryStore), &auth.KeyringOptions{Catalog: auth.DefaultCatalog})
 
-	record, key, err := keys.Create(ctx, auth.Grant{
+	record, key, err := keyring.Create(ctx, auth.Grant{
 		Name:      "Production Backend",
 		Owner:     "org_1",
 		CreatedBy: "ada@example.com",
@@ -171,10 +171,10 @@ func ExampleKeyring_Create() {
 	fmt.Println(key.Hint() == record.Hint, len(key.Reveal())) // Reveal it once, to whoever asked for it
 
 	// A key that makes keys hands on no more than it holds.
-	_, _, err = keys.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"org.read"}, Ceiling: record.Scopes})
+	_, _, err = keyring.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"org.read"}, Ceiling: record.Scopes})
 	fmt.Println(err)
 	// A Catalog finds typing errors.
-	_, _, err = keys.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"document.read"}})
+	_, _, err = keyring.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"document.read"}})
 	fmt.Println(errors.Is(err, auth.ErrInvalidArgument))
 	// Output:
 	// Production Backend [documents.* templates.read]
@@ -186,20 +186,20 @@ func ExampleKeyring_Create() {
 func ExampleKeyring_Rotate() {
 	ctx := context.Background()
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
-	app := auth.New(store, nil).Require("documents.read")(list)
-	old, oldKey := create(keys, "documents.read")
+	keyring := auth.NewKeyring(store, nil)
+	app := auth.New(store, nil).Require("documents.read")(http.HandlerFunc(list))
+	record, old := create(keyring, "documents.read")
 
 	// Both keys work for a day: time to bring the new one to where the old one is used.
-	successor, key, err := keys.Rotate(ctx, old.ID, 24*time.Hour)
+	successor, key, err := keyring.Rotate(ctx, record.ID, 24*time.Hour)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(successor.Name, successor.Scopes, successor.Replaces == old.ID)
-	fmt.Println(ask(app, "GET", "/", oldKey))
+	fmt.Println(successor.Name, successor.Scopes, successor.Replaces == record.ID)
+	fmt.Println(ask(app, "GET", "/", old))
 	fmt.Println(ask(app, "GET", "/", key.Reveal()))
 
-	_, _, err = keys.Rotate(ctx, old.ID, 0)
+	_, _, err = keyring.Rotate(ctx, record.ID, 0)
 	fmt.Println(errors.Is(err, auth.ErrSuperseded)) // a key rotates once
 	// Output:
 	// Example [documents.read] true
@@ -210,12 +210,12 @@ func ExampleKeyring_Rotate() {
 
 func ExampleKeyring_Revoke() {
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
-	app := auth.New(store, nil).Require("documents.read")(list)
-	record, key := create(keys, "documents.read")
+	keyring := auth.NewKeyring(store, nil)
+	app := auth.New(store, nil).Require("documents.read")(http.HandlerFunc(list))
+	record, key := create(keyring, "documents.read")
 
 	fmt.Println(ask(app, "GET", "/", key))
-	if err := keys.Revoke(context.Background(), record.ID); err != nil {
+	if err := keyring.Revoke(context.Background(), record.ID); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(ask(app, "GET", "/", key))
@@ -227,16 +227,16 @@ func ExampleKeyring_Revoke() {
 // The keys of an owner that are about to expire.
 func ExampleKeyring_List() {
 	ctx := context.Background()
-	keys := auth.NewKeyring(new(auth.MemoryStore), nil)
+	keyring := auth.NewKeyring(new(auth.MemoryStore), nil)
 	for name, days := range map[string]int{"Staging": 3, "Production": 300} {
 		expires := time.Now().AddDate(0, 0, days)
-		if _, _, err := keys.Create(ctx, auth.Grant{Name: name, Owner: "org_1", ExpiresAt: expires}); err != nil {
+		if _, _, err := keyring.Create(ctx, auth.Grant{Name: name, Owner: "org_1", ExpiresAt: expires}); err != nil {
 			log.Fatal(err)
 		}
 	}
 
 	soon := auth.Filter{Owner: "org_1", State: auth.StateActive, ExpiresBefore: time.Now().AddDate(0, 0, 7)}
-	for record, err := range keys.List(ctx, soon) {
+	for record, err := range keyring.List(ctx, soon) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -249,10 +249,10 @@ func ExampleKeyring_List() {
 func ExampleKeyFormat() {
 	format := auth.KeyFormat{Prefix: "acme_live_"}
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, &auth.KeyringOptions{Format: format})
-	app := auth.New(store, &auth.Options{Format: format}).Require("documents.read")(list)
+	keyring := auth.NewKeyring(store, &auth.KeyringOptions{Format: format})
+	app := auth.New(store, &auth.Options{Format: format}).Require("documents.read")(http.HandlerFunc(list))
 
-	_, key := create(keys, "documents.read")
+	_, key := create(keyring, "documents.read")
 	fmt.Println(key[:len("acme_live_")], len(key))
 	fmt.Println(ask(app, "GET", "/", key))
 	fmt.Println(ask(app, "GET", "/", auth.NewKey().Reveal())) // "isk_…"
@@ -268,13 +268,13 @@ func ExampleHasher() {
 	store := new(auth.MemoryStore)
 	_, before := create(auth.NewKeyring(store, &auth.KeyringOptions{Hasher: auth.BLAKE2b(oldPepper)}), "documents.read")
 
-	keys := auth.NewKeyring(store, &auth.KeyringOptions{Hasher: auth.BLAKE2b(newPepper)})
+	keyring := auth.NewKeyring(store, &auth.KeyringOptions{Hasher: auth.BLAKE2b(newPepper)})
 	a := auth.New(store, &auth.Options{
 		Hashers: []auth.Hasher{auth.BLAKE2b(newPepper), auth.BLAKE2b(oldPepper)}, // tried in this order
 	})
 
-	app := a.Require("documents.read")(list)
-	_, after := create(keys, "documents.read")
+	app := a.Require("documents.read")(http.HandlerFunc(list))
+	_, after := create(keyring, "documents.read")
 	fmt.Println(ask(app, "GET", "/", before))
 	fmt.Println(ask(app, "GET", "/", after))
 	// Output:
@@ -299,7 +299,7 @@ func ExampleOptions_errorHandler() {
 	})
 
 	w := httptest.NewRecorder()
-	a.Require("documents.read")(list).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	a.Require("documents.read")(http.HandlerFunc(list)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
 	fmt.Println(w.Body)
 	// Output:
@@ -323,18 +323,19 @@ func ExampleOptions_onDecision() {
 	var decisions expvar.Map // or a counter of your metrics library, with the outcome as its label
 	a := auth.New(store, &auth.Options{
 		OnDecision: func(r *http.Request, d auth.Decision) {
-			outcome := "OK"
-			if d.Err != nil {
-				outcome = auth.ProblemFor(d.Err).Code
+			switch {
+			case d.Err != nil:
+				decisions.Add(auth.ProblemFor(d.Err).Code, 1)
+			case d.Required() != nil: // a Middleware's yes is not the last word, a Require's is
+				decisions.Add("OK", 1)
 			}
-			decisions.Add(outcome, 1)
 			logger.InfoContext(r.Context(), "auth", "route", r.Pattern, "decision", d)
 			uses.OnDecision(r, d)
 		},
 	})
 
 	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(list))
+	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
 	ask(mux, "GET", "/api/v1/documents", auth.NewKey().Reveal())
 	fmt.Println(&decisions)
 	// Output:
@@ -344,16 +345,16 @@ func ExampleOptions_onDecision() {
 
 func ExampleUseRecorder() {
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
+	keyring := auth.NewKeyring(store, nil)
 	uses := auth.NewUseRecorder(store, nil)
 	a := auth.New(store, &auth.Options{OnDecision: uses.OnDecision})
 
-	record, key := create(keys, "documents.read")
-	ask(a.Require("documents.read")(list), "GET", "/", key)
+	record, key := create(keyring, "documents.read")
+	ask(a.Require("documents.read")(http.HandlerFunc(list)), "GET", "/", key)
 	if err := uses.Close(); err != nil { // after the server; it writes what waits
 		log.Fatal(err)
 	}
-	record, err := keys.Get(context.Background(), record.ID)
+	record, err := keyring.Get(context.Background(), record.ID)
 	fmt.Println(record.LastUsedAt.IsZero(), err)
 	// Output: false <nil>
 }
@@ -364,7 +365,7 @@ func ExampleNewContext() {
 	r = r.WithContext(auth.NewContext(r.Context(), auth.Record{Owner: "org_7", Scopes: auth.Scopes{"documents.read"}}))
 
 	w := httptest.NewRecorder()
-	auth.Require("documents.read")(list).ServeHTTP(w, r)
+	auth.Require("documents.read")(http.HandlerFunc(list)).ServeHTTP(w, r)
 	fmt.Println(w.Code, w.Body)
 	// Output: 200 the documents of org_7
 }
@@ -428,7 +429,7 @@ func Example_order() {
 		})
 	}
 	api := http.NewServeMux()
-	api.Handle("GET /api/v1/documents", auth.Require("documents.read")(list))
+	api.Handle("GET /api/v1/documents", auth.Require("documents.read")(http.HandlerFunc(list)))
 	a := auth.New(new(auth.MemoryStore), nil)
 
 	root := http.NewServeMux()

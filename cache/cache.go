@@ -1,8 +1,8 @@
 // Package cache keeps the records of an [auth.Store] in memory, so that an accepted request costs no query.
 //
-//	store := cache.New(keys, nil) // keys: an sqlstore.Store, or a Store of your own
-//	defer store.Close()
-//	a := auth.New(store, nil)
+//	cached := cache.New(store, nil) // store: an sqlstore.Store, or a Store of your own
+//	defer cached.Close()
+//	a := auth.New(cached, nil)
 //
 // # Revocation
 //

@@ -61,12 +61,12 @@ func ExampleNewSQLite() {
 		log.Fatal(err)
 	}
 
-	keys := auth.NewKeyring(store, nil)
-	record, _, err := keys.Create(ctx, auth.Grant{Name: "CI", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
+	keyring := auth.NewKeyring(store, nil)
+	record, _, err := keyring.Create(ctx, auth.Grant{Name: "CI", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := keys.Revoke(ctx, record.ID); err != nil {
+	if err := keyring.Revoke(ctx, record.ID); err != nil {
 		log.Fatal(err)
 	}
 	record, err = store.Get(ctx, record.ID)

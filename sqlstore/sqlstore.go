@@ -7,7 +7,7 @@
 //	...
 //	err = store.Migrate(ctx)
 //	...
-//	keys := auth.NewKeyring(store, nil)
+//	keyring := auth.NewKeyring(store, nil)
 //	a := auth.New(store, nil)
 //
 // # Schema

@@ -43,23 +43,23 @@ func run(ctx context.Context, addr, dsn string) (err error) {
 	defer db.Close()
 	db.SetMaxOpenConns(20)
 	db.SetMaxIdleConns(20)
-	keys, err := sqlstore.NewPostgres(db, nil)
+	store, err := sqlstore.NewPostgres(db, nil)
 	if err == nil {
-		err = keys.Migrate(ctx)
+		err = store.Migrate(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	cached := cache.New(keys, nil) // an accepted request costs no query; a revocation arrives within milliseconds
+	cached := cache.New(store, nil) // an accepted request costs no query; a revocation arrives within milliseconds
 	defer cached.Close()
-	uses := auth.NewUseRecorder(keys, nil)
-	defer func() { err = cmp.Or(err, uses.Close()) }()
+	uses := auth.NewUseRecorder(store, nil)
+	defer func() { err = cmp.Or(err, uses.Close()) }() // err is the result of the function
 	a := auth.New(cached, &auth.Options{OnDecision: uses.OnDecision})
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := firstStart(ctx, db, auth.NewKeyring(keys, nil), listener.Addr()); err != nil {
+	if err := firstStart(ctx, db, auth.NewKeyring(store, nil), listener.Addr()); err != nil {
 		return err
 	}
 	server := &http.Server{Handler: a.Middleware(documents.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}

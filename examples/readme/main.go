@@ -11,8 +11,8 @@ import (
 
 func main() {
 	store := new(auth.MemoryStore)
-	keys := auth.NewKeyring(store, nil)
-	_, key, err := keys.Create(context.Background(), auth.Grant{
+	keyring := auth.NewKeyring(store, nil)
+	_, key, err := keyring.Create(context.Background(), auth.Grant{
 		Name:   "Production Backend",
 		Owner:  "org_1",
 		Scopes: auth.Scopes{"documents.read"},

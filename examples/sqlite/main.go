@@ -39,23 +39,23 @@ func run(ctx context.Context, addr, file string) (err error) {
 		return err
 	}
 	defer db.Close()
-	keys, err := sqlstore.NewSQLite(db, nil)
+	store, err := sqlstore.NewSQLite(db, nil)
 	if err == nil {
-		err = keys.Migrate(ctx)
+		err = store.Migrate(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	cached := cache.New(keys, nil) // an accepted request costs no query; a revocation counts at once
+	cached := cache.New(store, nil) // an accepted request costs no query; a revocation counts at once
 	defer cached.Close()
-	uses := auth.NewUseRecorder(keys, nil)
-	defer func() { err = cmp.Or(err, uses.Close()) }()
+	uses := auth.NewUseRecorder(store, nil)
+	defer func() { err = cmp.Or(err, uses.Close()) }() // err is the result of the function
 	a := auth.New(cached, &auth.Options{OnDecision: uses.OnDecision})
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := firstStart(ctx, auth.NewKeyring(keys, nil), listener.Addr()); err != nil {
+	if err := firstStart(ctx, auth.NewKeyring(store, nil), listener.Addr()); err != nil {
 		return err
 	}
 	server := &http.Server{Handler: a.Middleware(documents.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}

@@ -82,7 +82,7 @@ type Options struct {
 type Decision struct {
 	Err    error         // nil: let through; else why not, see ErrMissingKey and those beside it
 	Time   time.Time     // when it was decided
-	Lookup time.Duration // how long the store took; 0 if it was not asked
+	Lookup time.Duration // how long the store, be it a cache, took; 0 if it was not asked
 
 	record   *Record
 	required *requirement

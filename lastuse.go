@@ -75,8 +75,8 @@ func NewUseRecorder(store KeyStore, opts *UseRecorderOptions) *UseRecorder {
 	return u
 }
 
-// OnDecision notes the use of a key: it goes into [Options]. A use is a decision for which the store was asked and
-// the record passed its Check, whether or not its scopes sufficed.
+// OnDecision notes the use of a key: it goes into [Options]. A use is a decision for which the Authenticator's store, be
+// it a cache, was asked and the record passed its Check, whether or not its scopes sufficed.
 func (u *UseRecorder) OnDecision(_ *http.Request, d Decision) {
 	if d.record == nil || d.Lookup == 0 || d.Err != nil && !errors.Is(d.Err, ErrInsufficientScope) {
 		return

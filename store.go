@@ -179,8 +179,8 @@ func (p Position) compare(q Position) int {
 type Watcher interface {
 	Store
 
-	// Watch calls notify with what happens until ctx is done, and then returns ctx's error; it returns earlier only
-	// if watching is impossible. It reconnects by itself. Between a [ChangesSeen] and the next [ChangesLost] every
+	// Watch calls notify with what happens, first of all [ChangesSeen], until ctx is done, and then returns ctx's error;
+	// it returns earlier only if watching is impossible. It reconnects by itself. Between a [ChangesSeen] and the next [ChangesLost] every
 	// change that decides a request (revocation, expiry, scopes, hash, owner, insertion, deletion, not last use) is
 	// reported after it is committed, and one made through this very Store before the call that made it returns.
 	// Any number of calls may watch. notify is called from several goroutines at once, perhaps in the middle of a

@@ -2,7 +2,7 @@
 //
 // # Stores
 //
-// [TestStore] checks a [auth.KeyStore] against every sentence of its contract, [TestLookup] a [auth.Store] that only
+// [TestStore] checks an [auth.KeyStore] against every sentence of its contract, [TestLookup] an [auth.Store] that only
 // looks keys up:
 //
 //	func TestStore(t *testing.T) {
@@ -197,9 +197,9 @@ func (p *probe) holds(records ...auth.Record) {
 // lacks reports if there is a record with that ID or that Hash.
 func (p *probe) lacks(r auth.Record) {
 	_, err := p.Lookup(p.ctx, r.Hash)
-	p.fails("Lookup of the hash of "+r.ID+", which should not be there", err, auth.ErrNotFound)
+	p.fails(fmt.Sprintf("Lookup of the hash of %q, which should not be there", r.ID), err, auth.ErrNotFound)
 	_, err = p.keys.Get(p.ctx, r.ID)
-	p.fails("Get "+r.ID+", which should not be there", err, auth.ErrNotFound)
+	p.fails(fmt.Sprintf("Get %q, which should not be there", r.ID), err, auth.ErrNotFound)
 }
 
 // list returns a page, or nil if there is an error, which it reports.

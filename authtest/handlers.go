@@ -68,7 +68,7 @@ func WithKey(r *http.Request, key auth.Key) *http.Request {
 // [auth.Challenge]. So a handler that answers 403 for a reason of its own does not pass for a Require.
 //
 // A route is a pattern of [http.ServeMux]: a method (GET if there is none), perhaps a host, and a path whose wildcards
-// are filled in with "authtest". One that h does not have answers 404, which is reported too. Routes that are not listed
+// are filled in with "authtest"; where another router wants something else, give a path. One that h does not have answers 404, which is reported too. Routes that are not listed
 // are not checked: register and check from one list, if you can.
 //
 // Requests have no body. A handler that should not be reached is, if its Require was forgotten: run this on test data.
@@ -135,7 +135,7 @@ func judge(who string, response *http.Response, want int) error {
 	case got == want:
 		return nil
 	case got == http.StatusNotFound || got == http.StatusMethodNotAllowed:
-		why = "there is no such route, or its Require is missing"
+		why = "there is no such route (a wildcard is filled in with \"authtest\": where that does not match, write a path), or its Require is missing"
 	case got/100 == 3:
 		why = "a redirect, not the route itself"
 	case got == http.StatusInternalServerError:

@@ -52,8 +52,9 @@ type Options struct {
 	TTL        time.Duration // of a record, or up to 1/64 less; 0: 5 minutes if the store is an auth.Watcher, else 30 seconds
 	UnknownTTL time.Duration // of a hash that the store does not know; 0: 5 seconds
 
-	// StaleIfError is for how long after its time to live a record goes on while the store answers with errors. In
-	// that time a revocation may go unseen. A record that was reported as changed does not go on. 0: not at all.
+	// StaleIfError is for how long after its TTL a record goes on while the store answers with errors, also where the
+	// watcher's connection is lost. In that time a revocation may go unseen. A record that was reported as changed does
+	// not go on. 0: not at all.
 	StaleIfError time.Duration
 
 	// LookupTimeout ends a look-up that the store does not answer. 0: 5 seconds.

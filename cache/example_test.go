@@ -13,11 +13,11 @@ import (
 
 // A revocation through the store counts at once, for the store is an auth.Watcher.
 func Example() {
-	keys := new(auth.MemoryStore) // or an sqlstore.Store
-	store := cache.New(keys, &cache.Options{Logger: slog.New(slog.DiscardHandler)})
-	defer store.Close()
-	a := auth.New(store, nil)             // requests go through the cache,
-	keyring := auth.NewKeyring(keys, nil) // changes go to the store behind it
+	store := new(auth.MemoryStore) // or an sqlstore.Store
+	cached := cache.New(store, &cache.Options{Logger: slog.New(slog.DiscardHandler)})
+	defer cached.Close()
+	a := auth.New(cached, nil)             // requests go through the cache,
+	keyring := auth.NewKeyring(store, nil) // changes go to the store behind it
 	http.Handle("/", a.Require("org.read")(http.NotFoundHandler()))
 
 	ctx := context.Background()
@@ -37,11 +37,11 @@ func Example() {
 
 // Known keys go on for a quarter of an hour while the database is down.
 func ExampleOptions_staleIfError() {
-	var keys auth.Store = new(auth.MemoryStore) // or an sqlstore.Store
-	store := cache.New(keys, &cache.Options{
+	store := new(auth.MemoryStore) // or an sqlstore.Store
+	cached := cache.New(store, &cache.Options{
 		StaleIfError: 15 * time.Minute, // a revocation may go unseen for so long
 		Logger:       slog.New(slog.DiscardHandler),
 	})
-	defer store.Close()
-	_ = auth.New(store, nil)
+	defer cached.Close()
+	_ = auth.New(cached, nil)
 }

@@ -291,10 +291,24 @@ func TestAnotherHash(t *testing.T) {
 			}
 		}
 	}
+	var out bytes.Buffer
 	a := auth.New(snapshotFunc(func(context.Context, auth.Hash) (auth.Snapshot, error) { return auth.Snapshot{}, nil }),
-		&auth.Options{Logger: slog.New(slog.DiscardHandler)})
-	if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) {
-		t.Errorf("the zero Snapshot: %v", err)
+		&auth.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
+	if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) || !strings.Contains(out.String(), "another hash") {
+		t.Errorf("the zero Snapshot: %v, logged %q", err, out.String())
+	}
+
+	// Nor is another Hasher tried then: the decision has been made.
+	asked := 0
+	a = auth.New(storeFunc(func(_ context.Context, hash auth.Hash) (auth.Record, error) {
+		r := goodRecord()
+		if asked++; asked > 1 {
+			r.Hash = hash
+		}
+		return r, nil
+	}), &auth.Options{Hashers: []auth.Hasher{auth.SHA256, auth.BLAKE2b(nil)}, Logger: slog.New(slog.DiscardHandler)})
+	if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) || asked != 1 {
+		t.Errorf("another hash for the first of two Hashers: %v, the store was asked %d times", err, asked)
 	}
 }
 

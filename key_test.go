@@ -100,6 +100,19 @@ func TestParseKey(t *testing.T) {
 			t.Errorf("%q: ParseKey(%q): %v, want %v", c.prefix, c.text, err, c.want)
 		}
 	}
+	// Any byte in any place.
+	for i := len(auth.Prefix); i < len(goodKey); i++ {
+		for c := range 256 {
+			text := goodKey[:i] + string([]byte{byte(c)}) + goodKey[i+1:]
+			var want error
+			if strings.IndexByte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", byte(c)) < 0 {
+				want = auth.ErrInvalidKey
+			}
+			if _, err := auth.ParseKey(text); err != want {
+				t.Errorf("ParseKey(%q): %v, want %v", text, err, want)
+			}
+		}
+	}
 	if k, err := auth.ParseKey(goodKey); err != nil || k.Reveal() != goodKey || k.Hint() != "isk_…U1v2" {
 		t.Errorf("%v, %v", k, err)
 	}

@@ -351,6 +351,25 @@ func TestUseHanging(t *testing.T) {
 			t.Errorf("Close: %v after %v, %d dropped", err, took, uses.Dropped())
 		}
 	})
+
+	// What hung is written with the next write, once the store answers again.
+	synctest.Test(t, func(t *testing.T) {
+		keys, store := keysOf(1)
+		store.block = make(chan bool)
+		uses := auth.NewUseRecorder(store, &auth.UseRecorderOptions{Logger: quiet()})
+		defer uses.Close()
+		used, _ := auth.New(store, &auth.Options{OnDecision: uses.OnDecision}).Authenticate(requestWith(keys[0]))
+		for store.count() == 0 {
+			time.Sleep(time.Second)
+		}
+		store.mu.Lock()
+		store.block = nil
+		store.mu.Unlock()
+		time.Sleep(10*time.Second + 66*time.Second)
+		if n := store.count(); n != 2 || store.lastUsed(used.ID).IsZero() {
+			t.Errorf("after %d writes it was last used at %v", n, store.lastUsed(used.ID))
+		}
+	})
 }
 
 // TestUseConcurrent is for the race detector: many requests, writes and a Close at once.

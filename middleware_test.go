@@ -267,6 +267,16 @@ func TestDecisions(t *testing.T) {
 	if _, err := a.Authenticate(requestWith(goodKey)); err != nil || len(got) != 3 {
 		t.Errorf("Authenticate: %v, and %d decisions", err, len(got))
 	}
+	// Both are told before the handler runs.
+	var order []string
+	told := auth.New(newStore(scopedRecord("a.x")), &auth.Options{OnDecision: func(*http.Request, auth.Decision) { order = append(order, "told") }})
+	told.Middleware(auth.Require("a.x")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { order = append(order, "called") }))).
+		ServeHTTP(httptest.NewRecorder(), requestWith(goodKey))
+	told.Middleware(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { order = append(order, "called") })).
+		ServeHTTP(httptest.NewRecorder(), requestWith(goodKey))
+	if want := []string{"told", "told", "called", "told", "called"}; !reflect.DeepEqual(order, want) {
+		t.Errorf("%v, want %v", order, want)
+	}
 	if r, known := (auth.Decision{}).Record(); known || r.ID != "" || (auth.Decision{}).KeyID() != "" || (auth.Decision{}).Required() != nil {
 		t.Error("the zero Decision knows something")
 	}

@@ -139,6 +139,13 @@ func TestParseScope(t *testing.T) {
 			t.Errorf("ParseScope(%.40q): %.40q, %v; valid: %v", c.text, s, err, c.valid)
 		}
 	}
+	for c := range 256 {
+		text := "a.x" + string([]byte{byte(c)}) + "y"
+		_, err := auth.ParseScope(text)
+		if want := strings.IndexByte("abcdefghijklmnopqrstuvwxyz0123456789_-.", byte(c)) >= 0; (err == nil) != want {
+			t.Errorf("ParseScope(%q): %v; valid: %v", text, err, want)
+		}
+	}
 	if _, err := auth.ParseScope(goodKey); err == nil || leaks(err.Error(), goodKey) {
 		t.Errorf("ParseScope of a key: %v", err)
 	}

@@ -298,6 +298,23 @@ func TestWireHTTP2(t *testing.T) {
 	}
 }
 
+// TestWireTrailer: nor is a key read from a trailer that an outer handler has waited for.
+func TestWireTrailer(t *testing.T) {
+	a := auth.New(newStore(goodRecord()), nil)
+	arrived := ""
+	s := &wireServer{Server: httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		arrived = r.Trailer.Get("Authorization")
+		a.Middleware(http.NotFoundHandler()).ServeHTTP(w, r)
+	}))}
+	defer s.Close()
+	got := s.roundTrip(t, wireRequest("POST / HTTP/1.1\r\nTrailer: Authorization\r\nTransfer-Encoding: chunked\r\n\r\n"+
+		"1\r\nx\r\n0\r\nAuthorization: Bearer KEY\r\n\r\n"))
+	if got != missing.text || arrived == "" {
+		t.Errorf("the trailer %q: %s", arrived, differ(got, missing.text))
+	}
+}
+
 // TestWireKeepAlive: a refusal leaves the connection in order for the next request.
 func TestWireKeepAlive(t *testing.T) {
 	s := newWireServer(t, newStore(goodRecord()), false)

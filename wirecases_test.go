@@ -100,6 +100,9 @@ var wireValues = []wireCase{
 	{"\uff22earer KEY", missing}, // fullwidth B
 	{"\u1d2eearer KEY", missing}, // modifier B
 	{"\xc2earer KEY", missing},   // B with the eighth bit
+	{"\"earer KEY", missing},     // b without its two highest bits
+	{"Be!rer KEY", missing},      // a without them
+	{"Beare2 KEY", missing},      // r without one of them
 	{"Bearer\u0301 KEY", missing},
 	{"Bearer \u0456sk_SECRET", format}, // Cyrillic i
 	{"Bearer \u0131sk_SECRET", format}, // dotless i
@@ -245,7 +248,7 @@ var wireFields = []wireCase{
 	{"Authorization-Key: Bearer KEY", missing},
 	{"X-Isk: KEY", missing},
 	{"Cookie: Authorization=Bearer KEY", missing},
-	{"Cookie: api_key=KEY; token=KEY", missing},
+	{"Cookie: api_key=KEY; token=KEY; access_token=KEY; key=KEY; auth=KEY; isk=KEY; session=KEY", missing},
 	{"Sec-WebSocket-Protocol: bearer, KEY", missing},
 	{"Www-Authenticate: Bearer KEY", missing},
 	{"Referer: https://example.com/?key=KEY", missing},

@@ -415,6 +415,57 @@ func TestDeleted(t *testing.T) {
 	})
 }
 
+// A store that says with its own error that there is no such key says so all the same.
+func TestWrappedNotFound(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		behind := &scripted{keys: memory(t, record(1))}
+		s := cache.New(behind, quiet(&cache.Options{TTL: time.Second, StaleIfError: time.Hour}))
+		defer s.Close()
+		wants(t, "there", s, behind, record(1).Hash, 1, nil)
+		behind.set(func(context.Context, auth.Hash) (auth.Record, error) {
+			return auth.Record{}, fmt.Errorf("table: %w", auth.ErrNotFound)
+		})
+		time.Sleep(time.Second)
+		wants(t, "gone", s, behind, record(1).Hash, 1, auth.ErrNotFound)
+		wants(t, "gone", s, behind, record(1).Hash, 0, auth.ErrNotFound)
+		wants(t, "never there", s, behind, record(2).Hash, 1, auth.ErrNotFound)
+		wants(t, "never there", s, behind, record(2).Hash, 0, auth.ErrNotFound)
+	})
+}
+
+// A Watch that gives up without a word, after it has watched, is trusted no longer.
+func TestWatchGivesUp(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := &quitter{scripted{keys: memory(t, record(1))}, make(chan struct{})}
+		s := cache.New(w, quiet(nil))
+		defer s.Close()
+		synctest.Wait()
+		wants(t, "watched", s, &w.scripted, record(1).Hash, 1, nil)
+		wants(t, "watched", s, &w.scripted, record(1).Hash, 0, nil)
+		close(w.quit)
+		synctest.Wait()
+		for range 2 {
+			wants(t, "watched no longer", s, &w.scripted, record(1).Hash, 1, nil)
+		}
+	})
+}
+
+// A quitter watches until quit is closed, and says no ChangesLost.
+type quitter struct {
+	scripted
+	quit chan struct{}
+}
+
+func (q *quitter) Watch(ctx context.Context, notify func(auth.Change)) error {
+	notify(auth.Change{Kind: auth.ChangesSeen})
+	select {
+	case <-q.quit:
+		return errDown
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // What the store returns for another hash is for the Authenticator to refuse, and not to remember.
 func TestAnotherHash(t *testing.T) {
 	behind := new(scripted)

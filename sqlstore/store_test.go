@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -151,6 +152,12 @@ func TestTimesThatMeanSomethingElse(t *testing.T) {
 				t.Errorf("List after %v: %v, %v", after, page, err)
 			}
 		}
+		first := record()
+		first.ID, first.CreatedAt = "a", time.Time{} // nothing is earlier
+		must(t, s.Insert(ctx, first))
+		if page, err := s.List(ctx, "", auth.Position{CreatedAt: time.Unix(-1e15, 0), ID: "z"}, 10); err != nil || len(page) != 2 {
+			t.Errorf("List from before the first time: %v, %v", page, err)
+		}
 		if page, err := s.List(ctx, "", auth.Position{CreatedAt: time.Unix(1e15, 0)}, 10); err != nil || len(page) != 0 {
 			t.Errorf("List behind the last time: %v, %v", page, err)
 		}
@@ -198,6 +205,18 @@ func TestUnreadableRows(t *testing.T) {
 	}
 }
 
+// Nor is a hash of another length one, in a table that somebody has rid of its check.
+func TestShortHash(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s := newPostgres(t, dsn)
+	r := inserted(t, s)
+	_, err := openPostgres(t, dsn).Exec("ALTER TABLE api_keys DROP CONSTRAINT api_keys_hash_check; UPDATE api_keys SET hash = '\\x00'")
+	must(t, err)
+	if got, err := s.Get(t.Context(), r.ID); err == nil || errors.Is(err, auth.ErrNotFound) || got.ID != "" {
+		t.Errorf("got %v, %v", fields(got), err)
+	}
+}
+
 // IDs stand in the order of their bytes, whatever the database's language.
 func TestOrder(t *testing.T) {
 	eachKind(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
@@ -239,6 +258,30 @@ func TestOrder(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The order does not hang on the plan: without an index it is the same.
+func TestOrderWithoutIndex(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	newPostgres(t, dsn)
+	db := openPostgres(t, dsn)
+	db.SetMaxOpenConns(1)
+	_, err := db.Exec("SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off")
+	must(t, err)
+	s, err := sqlstore.NewPostgres(db, &quick)
+	must(t, err)
+	at := time.Now().Truncate(time.Microsecond)
+	for _, id := range []string{"c", "b", "a"} {
+		r := record()
+		r.ID, r.CreatedAt = id, at
+		must(t, s.Insert(t.Context(), r))
+	}
+	for _, owner := range []string{"", "org_1"} {
+		page, err := s.List(t.Context(), owner, auth.Position{}, 10)
+		if err != nil || len(page) != 3 || page[0].ID != "a" || page[1].ID != "b" || page[2].ID != "c" {
+			t.Errorf("owner %q: %v, %v", owner, page, err)
+		}
+	}
 }
 
 // Look-ups and lists use an index, however many keys there are.
@@ -351,6 +394,42 @@ func TestTouch(t *testing.T) {
 	})
 }
 
+// However the database finds the rows, they are locked in one order: a plan that follows that of the call, which is
+// random, must not end in a deadlock.
+func TestTouchTogetherByIndex(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s := newPostgres(t, dsn)
+	ids := make([]string, 200)
+	for i := range ids {
+		ids[i] = inserted(t, s).ID
+	}
+	u, err := url.Parse(dsn)
+	must(t, err)
+	q := u.Query()
+	for _, plan := range []string{"enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"} {
+		q.Set(plan, "off")
+	}
+	u.RawQuery = q.Encode()
+	s, err = sqlstore.NewPostgres(openPostgres(t, u.String()), &quick)
+	must(t, err)
+	at := time.Now()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 10 {
+				used := make(map[string]time.Time)
+				for _, id := range ids {
+					used[id] = at.Add(time.Duration(j*8+i) * time.Minute)
+				}
+				if err := s.Touch(t.Context(), used); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // One connection is enough for every method: none holds it while it asks for another.
 func TestOneConnection(t *testing.T) {
 	for _, k := range kinds {
@@ -391,7 +470,7 @@ func TestOneConnection(t *testing.T) {
 func TestOptions(t *testing.T) {
 	db := openPostgres(t, "postgres://127.0.0.1:1/")
 	for _, table := range []string{"a b", "1a", "a.b.c", ".a", "a.", `a"b`, "a;b", "é", "a-b", strings.Repeat("a", 49),
-		strings.Repeat("s", 64) + ".a", "a'b", "a\x00"} {
+		strings.Repeat("s", 64) + ".a", "a'b", "a\x00", `s"s.a`, "1s.a", "s s.a"} {
 		if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{Table: table}); err == nil {
 			t.Errorf("a table may be called %q", table)
 		}
@@ -401,6 +480,9 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{HeartbeatInterval: -1}); err == nil {
 		t.Error("a negative interval is taken")
+	}
+	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{HeartbeatTimeout: -1}); err == nil {
+		t.Error("a negative timeout is taken")
 	}
 }
 
@@ -435,10 +517,27 @@ func TestSQLiteSettings(t *testing.T) {
 		t.Error("a busy_timeout on one connection of many is taken")
 	}
 	// A schema is PostgreSQL's.
+	_, db = newSQLite(t, filepath.Join(t.TempDir(), "a?b #c%20d&é'.db"))
 	if _, err := sqlstore.NewSQLite(db, &sqlstore.Options{Table: "main.api_keys"}); err == nil {
 		t.Error("a schema is taken")
 	}
-	newSQLite(t, filepath.Join(t.TempDir(), "a?b #c%20d&é'.db"))
+	// What OpenSQLite adds: commits are synced, and a transaction locks as it begins.
+	var synchronous int
+	must(t, db.QueryRow("PRAGMA synchronous").Scan(&synchronous))
+	if synchronous != 2 {
+		t.Errorf("synchronous is %d, want 2, FULL", synchronous)
+	}
+	tx, err := db.Begin()
+	must(t, err)
+	defer tx.Rollback()
+	other, err := db.Conn(t.Context())
+	must(t, err)
+	defer other.Close()
+	_, err = other.ExecContext(t.Context(), "PRAGMA busy_timeout = 0")
+	must(t, err)
+	if _, err := other.ExecContext(t.Context(), "DELETE FROM api_keys"); err == nil {
+		t.Error("a transaction that has begun locks nothing")
+	}
 }
 
 // What OpenSQLite makes is for the owner alone.

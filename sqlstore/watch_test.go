@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"net/url"
 	"path/filepath"
@@ -55,6 +56,52 @@ func TestWatchOwnChanges(t *testing.T) {
 			t.Error("Insert under a context that is done succeeded")
 		}
 		reported("Insert with an unknown outcome", r.Hash)
+
+		// Nothing is reported after the end, and that is said.
+		for len(w.changes) > 0 {
+			<-w.changes
+		}
+		w.end()
+		if c := w.next(time.Second); c != lost {
+			t.Errorf("at the end %v is reported, want %v", c, lost)
+		}
+		inserted(t, s)
+		if n := len(w.changes); n > 0 {
+			t.Errorf("after the end %d more are reported", n)
+		}
+	})
+}
+
+// When a change is reported it is there for whoever looks: a cache that read before that would keep what was.
+func TestWatchReportsCommitted(t *testing.T) {
+	eachKind(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		a, b, next := inserted(t, s), inserted(t, s), record()
+		next.Replaces = b.ID
+		committed := map[auth.Hash]string{
+			a.Hash:    "SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL AND id = '" + a.ID + "'",
+			b.Hash:    "SELECT count(*) FROM api_keys WHERE replaced_by <> '' AND id = '" + b.ID + "'",
+			next.Hash: "SELECT count(*) FROM api_keys WHERE id = '" + next.ID + "'",
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ready, ended := make(chan bool, 1), make(chan error)
+		go func() {
+			ended <- s.Watch(ctx, func(c auth.Change) {
+				if c == seen {
+					ready <- true
+				}
+				if query, ok := committed[c.Hash]; ok && c.Kind == auth.RecordChanged {
+					var n int
+					if err := db.QueryRow(query).Scan(&n); err != nil || n != 1 {
+						t.Errorf("reported, but not there: %s: %d, %v", query, n, err)
+					}
+				}
+			})
+		}()
+		<-ready
+		must(t, s.Revoke(t.Context(), a.ID, time.Now()))
+		must(t, s.Replace(t.Context(), next, time.Now()))
+		cancel()
+		<-ended
 	})
 }
 
@@ -75,6 +122,7 @@ func TestWatchForeignChanges(t *testing.T) {
 		{"UPDATE api_keys SET expires_at = now() WHERE id = $1", []auth.Change{changed(r.Hash)}},
 		{"UPDATE api_keys SET scopes = '[]' WHERE id = $1", []auth.Change{changed(r.Hash)}},
 		{"UPDATE api_keys SET owner = 'b' WHERE id = $1", []auth.Change{changed(r.Hash)}},
+		{"UPDATE api_keys SET name = 'b' WHERE id = $1", []auth.Change{changed(r.Hash)}},
 		{"UPDATE api_keys SET metadata = '{\"a\":\"b\"}' WHERE id = $1", []auth.Change{changed(r.Hash)}},
 		{"UPDATE api_keys SET last_used_at = now() WHERE id = $1", nil},
 		{"UPDATE api_keys SET owner = owner WHERE id = $1", nil},
@@ -94,7 +142,27 @@ func TestWatchForeignChanges(t *testing.T) {
 	must(t, s.Touch(t.Context(), map[string]time.Time{other.ID: time.Now()}))
 	w.silent(100 * time.Millisecond)
 
-	_, err := db.Exec("TRUNCATE api_keys")
+	_, err := db.Exec("UPDATE api_keys SET id = id || '_moved' WHERE id = $1", other.ID)
+	must(t, err)
+	w.expect(changed(other.Hash))
+
+	// What logical replication or a restore writes: no ordinary trigger sees it.
+	for _, query := range []string{
+		"UPDATE api_keys SET revoked_at = now() WHERE hash = $1",
+		"DELETE FROM api_keys WHERE hash = $1",
+		"INSERT INTO api_keys (id, hash) VALUES ('replicated', $1)",
+	} {
+		tx, err := db.Begin()
+		must(t, err)
+		_, err = tx.Exec("SET LOCAL session_replication_role = replica")
+		must(t, err)
+		_, err = tx.Exec(query, other.Hash[:])
+		must(t, err)
+		must(t, tx.Commit())
+		w.expect(changed(other.Hash))
+	}
+
+	_, err = db.Exec("TRUNCATE api_keys")
 	must(t, err)
 	if a, b := w.next(5*time.Second), w.next(5*time.Second); a != lost || b != seen {
 		t.Errorf("TRUNCATE is reported as %v, %v", a, b)
@@ -131,18 +199,26 @@ func TestWatchFromElsewhere(t *testing.T) {
 // The connection of the watcher alone is cut.
 func TestWatchReconnects(t *testing.T) {
 	dsn := pgtest.DSN(t)
-	s, db := newPostgres(t, dsn), openPostgres(t, dsn)
+	db := openPostgres(t, dsn)
+	// No heartbeat comes in time to notice it.
+	s, err := sqlstore.NewPostgres(openPostgres(t, dsn), &sqlstore.Options{Logger: quiet, HeartbeatInterval: time.Minute})
+	must(t, err)
+	must(t, s.Migrate(t.Context()))
 	w := watch(t, s)
-	for range 3 {
+	for range 8 { // more than it takes for the pause to grow long
 		var n int
 		err := db.QueryRow("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity " +
-			"WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_notify%'").Scan(&n)
+			"WHERE datname = current_database() AND pid <> pg_backend_pid() AND query LIKE '%pg_trigger%'").Scan(&n)
 		must(t, err)
 		if n != 1 {
 			t.Fatalf("%d watchers, want 1", n)
 		}
 		w.expect(lost)
+		start := time.Now()
 		w.expect(seen)
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("back after %v, though it was there before", took)
+		}
 		r := record()
 		_, err = db.Exec("INSERT INTO api_keys (id, hash) VALUES ($1, $2)", r.ID, r.Hash[:])
 		must(t, err)
@@ -178,6 +254,26 @@ func TestWatchWithoutTriggers(t *testing.T) {
 		must(t, err)
 		w.expect(seen)
 	}
+}
+
+// Another table under the same name is another table, whatever announces its changes: those of before are in question.
+func TestWatchReplacedTable(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn), openPostgres(t, dsn)
+	w := watch(t, s)
+	_, err := db.Exec(`BEGIN;
+		CREATE TABLE new (LIKE api_keys INCLUDING ALL);
+		CREATE TRIGGER on_row AFTER INSERT OR DELETE ON new FOR EACH ROW EXECUTE FUNCTION api_keys_notify();
+		CREATE TRIGGER on_update AFTER UPDATE ON new FOR EACH ROW EXECUTE FUNCTION api_keys_notify();
+		CREATE TRIGGER on_truncate AFTER TRUNCATE ON new FOR EACH STATEMENT EXECUTE FUNCTION api_keys_notify();
+		ALTER TABLE api_keys RENAME TO old;
+		ALTER TABLE new RENAME TO api_keys;
+		COMMIT`)
+	must(t, err)
+	w.expect(lost)
+	w.expect(seen)
+	r := inserted(t, s)
+	w.expect(changed(r.Hash))
 }
 
 // The watcher needs none of the pool's connections but for a moment.
@@ -236,9 +332,17 @@ func TestWatchHalfOpen(t *testing.T) {
 	}
 }
 
+type wrapped struct{ inner driver.Driver }
+
+func (w wrapped) Open(name string) (driver.Conn, error)        { return w.inner.Open(name) }
+func (w wrapped) Connect(context.Context) (driver.Conn, error) { return w.inner.Open("file::memory:") }
+func (w wrapped) Driver() driver.Driver                        { return w }
+
 func TestWatchImpossible(t *testing.T) {
-	db, err := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "db"))
+	lite, err := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "db"))
 	must(t, err)
+	defer lite.Close()
+	db := sql.OpenDB(wrapped{lite.Driver()}) // nobody can tell what is in a driver that is wrapped
 	defer db.Close()
 	s, err := sqlstore.NewPostgres(db, &quick)
 	must(t, err)
@@ -310,7 +414,11 @@ func TestWatchLeavesNothing(t *testing.T) {
 // A watcher that listens elsewhere than where the changes are made, as after a failover, sees none and says so.
 func TestWatchElsewhere(t *testing.T) {
 	here, there := pgtest.DSN(t), pgtest.DSN(t)
-	newPostgres(t, there)
+	// Who watches there does no harm: a heartbeat is not another's.
+	other, err := sqlstore.NewPostgres(openPostgres(t, there), &sqlstore.Options{Logger: quick.Logger, HeartbeatInterval: 20 * time.Millisecond})
+	must(t, err)
+	must(t, other.Migrate(t.Context()))
+	watch(t, other)
 	config, err := pgx.ParseConfig(there)
 	must(t, err)
 	s, err := sqlstore.NewPostgres(openPostgres(t, here), &sqlstore.Options{Logger: quick.Logger, WatchConfig: config,

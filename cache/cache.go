@@ -15,6 +15,8 @@
 //     Options.HeartbeatInterval plus Options.HeartbeatTimeout, 10 seconds unless set.
 //   - Any other store: Options.TTL.
 //   - While the store fails, with Options.StaleIfError: that much on top.
+//   - A process that was paused as a whole, with its machine or by a signal, learns what happened meanwhile within moments
+//     of going on, not before.
 //
 // A look-up that was under way when its record changed is made again, and never remembered. A record that is known to
 // be revoked is never replaced by one that is not. For this the store must read where the changes are made: look-ups

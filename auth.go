@@ -41,8 +41,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -89,13 +91,16 @@ type Decision struct {
 }
 
 // Record returns a copy of the key's record, and whether it is known. It is when the decision let the request
-// through, and when the key was found to be revoked, expired or short of a scope. Its Scopes are not nil.
+// through, and when the key was found to be revoked, expired or short of a scope. Its Scopes are not nil, known or not.
 func (d Decision) Record() (Record, bool) {
 	if d.record == nil {
-		return Record{}, false
+		return Record{Scopes: Scopes{}}, false
 	}
 	return d.record.handOut(), true
 }
+
+// Format writes what LogValue returns, whatever the verb but %p and %T.
+func (d Decision) Format(f fmt.State, verb rune) { io.WriteString(f, d.LogValue().String()) }
 
 // KeyID returns the ID of the key's record, or "" if it is not known. It is cheaper than Record.
 func (d Decision) KeyID() string {
@@ -339,30 +344,37 @@ func hide(text, presented string, hash Hash) string {
 			pairs = append(pairs, s, "[hash]")
 		}
 	}
-	return strings.NewReplacer(pairs...).Replace(text)
+	return wordOrRow.ReplaceAllString(strings.NewReplacer(pairs...).Replace(text), "[hidden]")
 }
 
-// mayQuote reports whether text may hold a key or the bytes of a hash: as they are or escaped, in a word of at least 32
-// characters, or in a row of numbers. What databases say of an outage does not look so, and then nothing need be done,
-// on what may be every request.
+// wordOrRow finds what may be a key or a hash in yet another spelling, such as that of a URL or with colons: a word of the
+// length that the shortest of them has, or a row of 20 numbers. A UUID is shorter.
+var wordOrRow = regexp.MustCompile(`[0-9A-Za-z_%+/=:-]{43,}|` +
+	`\b` + number + `(?:[^0-9A-Za-z]{1,4}` + number + `){19,}`)
+
+const number = `(?:0[xob]|[xXuUo]|U\+)?[0-9A-Fa-f]{1,8}\b`
+
+// mayQuote reports whether text may hold a key or the bytes of a hash: as they are or escaped, in a long word, or in a row
+// of numbers. What databases say of an outage does not look so, and then nothing need be done, on what may be every
+// request.
 func mayQuote(text string) bool {
-	word, row := 0, 0
+	odd, word, row := 0, 0, 0
 	for i := range len(text) {
 		c := text[i]
-		switch {
-		case c >= 0x7f, c < ' ' && c != '\n' && c != '\t', c == '\\':
-			return true
-		case keyChar[c], c == '+', c == '/':
+		if c >= 0x7f || c < ' ' || c == '\\' {
+			odd++ // some 20 of the 32 bytes of a hash
+		}
+		if keyChar[c] || strings.IndexByte("%+/=:", c) >= 0 {
 			word++
-		default:
+		} else {
 			word = 0
 		}
-		if strings.IndexByte("0123456789abcdefABCDEFxXoU+, ", c) >= 0 {
+		if strings.IndexByte("0123456789abcdefABCDEFXxUuo+,:;\\|\"' \t\n-", c) >= 0 {
 			row++
 		} else {
 			row = 0
 		}
-		if word >= 32 || row >= 48 {
+		if odd >= 6 || word >= 43 || row >= 60 {
 			return true
 		}
 	}

@@ -557,3 +557,44 @@ func TestStoreErrorsAreHidden(t *testing.T) {
 		}
 	}
 }
+
+// TestLogHidesOddSpellings: whatever looks like a key or a hash is no text for a log; what does not, stays.
+func TestLogHidesOddSpellings(t *testing.T) {
+	logged := func(text string) string {
+		var out bytes.Buffer
+		a := auth.New(failingStore(errors.New("query: "+text+" failed")), &auth.Options{Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		a.Authenticate(requestWith(goodKey))
+		var line struct{ Error string }
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		return line.Error
+	}
+	each := func(format, sep string) string {
+		var list []string
+		for _, b := range goodHash {
+			list = append(list, fmt.Sprintf(format, b))
+		}
+		return strings.Join(list, sep)
+	}
+	numbers, _ := json.Marshal([32]byte(goodHash))
+	hex := goodHash.String()
+	for _, spelling := range []string{
+		url.QueryEscape(base64.StdEncoding.EncodeToString(goodHash[:])), url.QueryEscape(base64.URLEncoding.EncodeToString(goodHash[:])),
+		each("%%%02X", ""), string(numbers), each("%02x", ":"), each("%02x", "\n"), each(`\%03o`, ""), each("%03d", " "), each("%08b", " "),
+		each("%#x", " "), each("%#o", ","), hex[:62], hex[:43], each(`\\x%02x`, ""), url.QueryEscape(goodKey) + "%0A",
+	} {
+		got := logged(spelling)
+		if !strings.HasPrefix(got, "query: ") || !strings.HasSuffix(got, " failed") || len(got) > 40 {
+			t.Errorf("%s is logged as %q", spelling, got)
+		}
+	}
+	for _, plain := range []string{
+		"dial tcp 127.0.0.1:5432: connect: connection refused", "request id 5f0c3c3e-8d9d-4b6e-9c0a-3e7f5a1b2c3d",
+		`ERROR: relation "api_keys" does not exist (SQLSTATE 42P01)`, "délai dépassé", "https://keys.example.com/v1/keys?limit=1",
+	} {
+		if got := logged(plain); got != "query: "+plain+" failed" {
+			t.Errorf("%q is logged as %q", plain, got)
+		}
+	}
+}

@@ -40,7 +40,7 @@ func (k KeyAPI) create(w http.ResponseWriter, r *http.Request) {
 		Scopes    auth.Scopes
 		ExpiresAt time.Time
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<16)).Decode(&in); err != nil {
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<13)).Decode(&in); err != nil {
 		http.Error(w, "the body is not the JSON of a new key", http.StatusBadRequest)
 		return
 	}

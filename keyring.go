@@ -157,13 +157,14 @@ func (k *Keyring) mint(r Record) (Record, Key) {
 // timestamp returns t as every store can keep it: to the microsecond, in UTC, by the wall clock.
 func timestamp(t time.Time) time.Time { return t.Truncate(time.Microsecond).UTC() }
 
-// Get returns the record of a key. The error matches [ErrNotFound] if there is none with that ID.
+// Get returns the record of a key. Its Scopes are not nil, as with all that a Keyring returns, so that they can be a
+// Ceiling. The error matches [ErrNotFound] if there is none with that ID.
 func (k *Keyring) Get(ctx context.Context, id string) (Record, error) {
 	r, err := k.store.Get(ctx, id)
 	if err != nil {
 		return Record{}, failed("get key", err)
 	}
-	return r, nil
+	return r.handOut(), nil
 }
 
 // A State is what [Record.Check] finds.
@@ -243,7 +244,7 @@ func (k *Keyring) List(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 				return
 			}
 			for _, r := range page {
-				if f.selects(&r, now) && !yield(r, nil) {
+				if f.selects(&r, now) && !yield(r.handOut(), nil) {
 					return
 				}
 				at = Position{r.CreatedAt, r.ID}
@@ -266,7 +267,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string) error {
 
 // Rotate makes a successor with the same name, owner, creator, scopes and metadata, and lets the old key go on for
 // the grace, 0 to [MaxGrace], but never for longer than it had. If the old key expires, the successor gets the same
-// lifetime from now; if not, it does not either. The Key returned is the only copy there is.
+// lifetime from now, but for the year 9999, which it does not outlive; if not, it does not either. The Key returned is the only copy there is.
 //
 // It checks nobody's permission: a host whose clients name the id sees to it that the key's Owner is theirs, and that
 // they hold its scopes, which the successor has as well, whether or not the Catalog still lists them.
@@ -312,7 +313,7 @@ func (k *Keyring) rotate(ctx context.Context, id string, grace time.Duration) (R
 	if err := k.store.Replace(ctx, successor, now.Add(grace)); err != nil {
 		return Record{}, Key{}, err
 	}
-	return successor.clone(), key, nil
+	return successor.handOut(), key, nil
 }
 
 // successorExpiry gives the successor the lifetime that old had; old's own expiry if nobody knows when it was made.
@@ -324,5 +325,10 @@ func successorExpiry(old *Record, now time.Time) time.Time {
 	if old.ExpiresAt.Year() > 200_000 {
 		return timestamp(old.ExpiresAt)
 	}
-	return time.UnixMicro(now.UnixMicro() + old.ExpiresAt.UnixMicro() - old.CreatedAt.UnixMicro()).UTC()
+	expires := time.UnixMicro(now.UnixMicro() + old.ExpiresAt.UnixMicro() - old.CreatedAt.UnixMicro()).UTC()
+	if expires.Year() > 9999 && old.ExpiresAt.Year() <= 9999 {
+		// The end of 9999 is somebody's "never", and a later year does not fit JSON (RFC 3339 section 1).
+		return time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	}
+	return expires
 }

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -521,7 +522,19 @@ func TestCeilingOfAMakerWithoutScopes(t *testing.T) {
 	a.Middleware(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		maker, _ := auth.FromContext(r.Context())
 		nobody, _ := auth.FromContext(context.Background()) // a route that forgot its Middleware
-		for _, ceiling := range []auth.Scopes{maker.Scopes, authenticated.Scopes, decided.Scopes, nobody.Scopes} {
+		unknown, _ := auth.Decision{}.Record()
+		store.Insert(r.Context(), auth.Record{ID: "key_nil", Hash: auth.Hash{7}, Owner: "org_nil"}) // a store may return nil for none
+		got, _ := keyring.Get(r.Context(), "key_nil")
+		listed := auth.Record{Scopes: nil}
+		for record := range keyring.List(r.Context(), auth.Filter{Owner: "org_nil"}) {
+			listed = record
+		}
+		rotated, _, err := keyring.Rotate(r.Context(), "key_nil", 0)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, ceiling := range []auth.Scopes{maker.Scopes, authenticated.Scopes, decided.Scopes, nobody.Scopes, unknown.Scopes,
+			got.Scopes, listed.Scopes, rotated.Scopes} {
 			_, _, err := keyring.Create(r.Context(), auth.Grant{Name: "made", Scopes: auth.Scopes{"*"}, Ceiling: ceiling})
 			if !errors.Is(err, auth.ErrInsufficientScope) {
 				t.Errorf("a key without scopes made one for everything: %v", err)
@@ -540,5 +553,29 @@ func TestRotateFarExpiry(t *testing.T) {
 	got, _, err := auth.NewKeyring(store, nil).Rotate(t.Context(), r.ID, 0)
 	if err != nil || !got.ExpiresAt.Equal(r.ExpiresAt) {
 		t.Errorf("expires %v, %v", got.ExpiresAt, err)
+	}
+}
+
+// The successor of a key that ends with the year 9999 does too: a later year does not fit JSON.
+func TestRotateIn9999(t *testing.T) {
+	keyring := auth.NewKeyring(new(auth.MemoryStore), nil)
+	for _, c := range []struct{ expires, want time.Time }{
+		{time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)},
+		{time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}, // whoever asks for it
+	} {
+		old, _, err := keyring.Create(t.Context(), auth.Grant{Name: "n", ExpiresAt: c.expires})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.CreatedAt = old.CreatedAt.AddDate(0, 0, -2)
+		old.ID, old.Hash = "key_old"+c.expires.Format("2006"), auth.Hash{byte(c.expires.Year())}
+		store := newStore(old)
+		got, _, err := auth.NewKeyring(store, nil).Rotate(t.Context(), old.ID, 0)
+		if err != nil || got.ExpiresAt.Before(c.want) || c.expires.Year() == 9999 && !got.ExpiresAt.Equal(c.want) {
+			t.Errorf("%v: the successor expires %v, %v", c.expires, got.ExpiresAt, err)
+		}
+		if _, err := json.Marshal(got); (err == nil) != (c.expires.Year() == 9999) {
+			t.Error(err)
+		}
 	}
 }

@@ -20,7 +20,7 @@ const (
 // UseRecorderOptions configures a [UseRecorder]. The zero value is ready.
 type UseRecorderOptions struct {
 	Interval time.Duration // between writes, give or take a tenth; 0: a minute
-	MaxKeys  int           // how many keys' times wait for a write at most, about 150 bytes each; 0: 100,000
+	MaxKeys  int           // how many keys' times wait for a write at most, some 150 bytes each, and as many beside one; 0: 100,000
 	Logger   *slog.Logger  // gets failed writes; nil: slog.Default, as it is at the time
 }
 
@@ -119,7 +119,8 @@ func forward(t *atomic.Int64, at int64) {
 // Dropped returns how many uses went unrecorded: too many keys waited, or the last write failed, or it was closed.
 func (u *UseRecorder) Dropped() uint64 { return u.dropped.Load() }
 
-// Close writes what waits, within 10 seconds, and returns the error of that write. Later uses count as dropped.
+// Close writes what waits, within 10 seconds if the store heeds its context, and returns the error of that write. Later
+// uses count as dropped.
 // Close the server first. Closing again returns the same.
 func (u *UseRecorder) Close() error {
 	u.stop()
@@ -166,11 +167,13 @@ func (u *UseRecorder) flush(ctx context.Context) error {
 			for id, at := range times {
 				u.note(id, at.Load())
 			}
-			logger := u.logger
-			if logger == nil {
-				logger = slog.Default()
+			if ctx.Err() != context.Canceled { // by Close, which writes them next
+				logger := u.logger
+				if logger == nil {
+					logger = slog.Default()
+				}
+				logger.Error("auth: last uses could not be written; they wait", "keys", len(times), "error", err)
 			}
-			logger.Error("auth: last uses could not be written; they wait", "keys", len(times), "error", err)
 			return fmt.Errorf("auth: write last uses: %w", err)
 		}
 		for id := range batch {

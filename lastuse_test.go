@@ -332,7 +332,8 @@ func TestUseHanging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keys, store := keysOf(2)
 		store.block = make(chan bool)
-		uses := auth.NewUseRecorder(store, &auth.UseRecorderOptions{Logger: quiet()})
+		var log bytes.Buffer
+		uses := auth.NewUseRecorder(store, &auth.UseRecorderOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		a := auth.New(store, &auth.Options{OnDecision: uses.OnDecision})
 		a.Authenticate(requestWith(keys[0]))
 		for store.count() == 0 {
@@ -349,6 +350,9 @@ func TestUseHanging(t *testing.T) {
 		err := uses.Close() // gives up the write that hangs, and then its own
 		if took := time.Since(start); !errors.Is(err, context.DeadlineExceeded) || took != 10*time.Second || uses.Dropped() != 2 {
 			t.Errorf("Close: %v after %v, %d dropped", err, took, uses.Dropped())
+		}
+		if strings.Count(log.String(), "could not be written") != 1 || !strings.Contains(log.String(), "deadline") {
+			t.Errorf("that Close ends a write is no failure; logged:\n%s", &log)
 		}
 	})
 

@@ -10,6 +10,10 @@ import (
 // Middleware authenticates every request, whatever its route, and hands it on with the key's [Record] in its context
 // for [FromContext], [Require] and [RequireAny]; it refuses all others. CORS and request-id handlers go outside it: a
 // browser's preflight request carries no key.
+//
+// The handlers behind get a copy of the request, as from [http.Request.WithContext], so those outside do not see the
+// Pattern that a mux behind sets. The key is known by the context from then on: whoever makes another request with that
+// context, as a handler for batches may, makes it with that key, whatever its header says.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	mustHandler("auth.Authenticator.Middleware", next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -144,18 +148,16 @@ type identity struct {
 	by     *Authenticator
 }
 
-// serve hands r on with the identity as its context. What is known only behind is carried back to r, since the copy is
-// not what the server and the handlers outside see: uploaded files, which the server removes from the disk when the
-// request ends, and the pattern that a mux behind found, for logs and metrics.
+// serve hands r on with the identity as its context. The form is carried back to r, since the server removes from the
+// disk, when the request ends, what was uploaded with the request that it knows.
 func (id *identity) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
 	own := r.WithContext(id)
+	defer func() {
+		if own.MultipartForm != r.MultipartForm {
+			r.MultipartForm = own.MultipartForm
+		}
+	}()
 	next.ServeHTTP(w, own)
-	if own.MultipartForm != r.MultipartForm {
-		r.MultipartForm = own.MultipartForm
-	}
-	if own.Pattern != r.Pattern {
-		r.Pattern = own.Pattern
-	}
 }
 
 type identityKey struct{}

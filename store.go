@@ -54,7 +54,7 @@ func (r *Record) check(now time.Time) error {
 // String returns the ID and the Hint.
 func (r Record) String() string { return r.ID + " (" + r.Hint + ")" }
 
-// Format writes what String does, whatever the verb: a numeric one would show the Hash as numbers.
+// Format writes what String does, whatever the verb but %p and %T: a numeric one would show the Hash as numbers.
 func (r Record) Format(f fmt.State, verb rune) { io.WriteString(f, r.String()) }
 
 // LogValue returns the ID, the Hint, the Name and the Owner.
@@ -89,6 +89,9 @@ func NewSnapshot(r Record) Snapshot {
 	c := r.clone()
 	return Snapshot{&c}
 }
+
+// Format writes what [Record.String] does, whatever the verb but %p and %T.
+func (s Snapshot) Format(f fmt.State, verb rune) { io.WriteString(f, s.Record().String()) }
 
 // Record returns a copy, the caller's to change.
 func (s Snapshot) Record() Record {
@@ -191,13 +194,13 @@ type Watcher interface {
 // A Change is what a [Watcher] reports.
 type Change struct {
 	Kind ChangeKind
-	Hash Hash // of the record, for RecordChanged
+	Hash Hash `json:"-"` // of the record, for RecordChanged
 }
 
 // String returns the Kind. The Hash stays out of logs.
 func (c Change) String() string { return c.Kind.String() }
 
-// Format writes what String does, whatever the verb.
+// Format writes what String does, whatever the verb but %p and %T.
 func (c Change) Format(f fmt.State, verb rune) { io.WriteString(f, c.String()) }
 
 // LogValue returns the Kind and the first digits of the Hash.
@@ -236,10 +239,10 @@ func (k ChangeKind) String() string {
 type MemoryStore struct {
 	table atomic.Pointer[memoryTable]
 
-	mu       sync.Mutex      // guards writes to the table, and what follows
-	byID     map[string]Hash // the key of each record in the table
-	order    []Position      // of every record
-	ordered  int             // how many of them, from the start, are ascending; the rest came out of order
+	mu       sync.Mutex             // guards writes to the table, and what follows
+	byID     map[string]func() Hash // the key of each record in the table; of a func, fmt shows but an address
+	order    []Position             // of every record
+	ordered  int                    // how many of them, from the start, are ascending; the rest came out of order
 	watchers map[*func(Change)]struct{}
 }
 
@@ -343,9 +346,10 @@ func (m *MemoryStore) canAdd(r *Record) error {
 // add adds a copy of r; the caller holds m.mu.
 func (m *MemoryStore) add(r Record) {
 	if m.byID == nil {
-		m.byID = make(map[string]Hash)
+		m.byID = make(map[string]func() Hash)
 	}
-	m.byID[r.ID] = r.Hash
+	hash := r.Hash
+	m.byID[r.ID] = func() Hash { return hash }
 	p := Position{r.CreatedAt.Round(0), r.ID} // by the wall clock, as Check does
 	if n := len(m.order); m.ordered == n && (n == 0 || m.order[n-1].compare(p) < 0) {
 		m.ordered++
@@ -372,7 +376,8 @@ func (m *MemoryStore) report(hashes ...Hash) {
 
 // get returns the record with that ID, or nil; the caller holds m.mu. The record must not be changed.
 func (m *MemoryStore) get(id string) *Record {
-	if hash, ok := m.byID[id]; ok {
+	if f := m.byID[id]; f != nil {
+		hash := f()
 		return m.find(&hash)
 	}
 	return nil

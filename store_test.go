@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -438,19 +439,33 @@ func TestStoreDoesNotPrintHashes(t *testing.T) {
 	}
 	change := auth.Change{Kind: auth.RecordChanged, Hash: goodHash}
 	var out bytes.Buffer
-	for _, v := range []any{m, change, &change, []auth.Change{change}} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q"} {
+	type byValue struct{ Keys auth.MemoryStore }
+	held := new(byValue)
+	if err := held.Keys.Insert(t.Context(), goodRecord()); err != nil {
+		t.Fatal(err)
+	}
+	var decision auth.Decision
+	a := auth.New(m, &auth.Options{OnDecision: func(_ *http.Request, d auth.Decision) { decision = d }})
+	if _, err := a.Authenticate(requestWith(goodKey)); err != nil {
+		t.Fatal(err)
+	}
+	uses := auth.NewUseRecorder(m, nil)
+	defer uses.Close()
+	for _, v := range []any{m, change, &change, []auth.Change{change}, held, decision, &decision, []auth.Decision{decision},
+		auth.NewSnapshot(goodRecord()), []auth.Snapshot{auth.NewSnapshot(goodRecord())}, a, auth.NewKeyring(m, nil), uses} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d", "%q", "%t", "%e", "%c", "%U", "%z"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
 	}
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", change)
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", change, "list", []auth.Change{change}, "decision", decision)
 	for _, spelling := range []string{goodHash.String()[:12], fmt.Sprint(goodHash[:6])[1:12], fmt.Sprintf("%#v", goodHash[:3])[7:20]} {
 		if strings.Contains(out.String(), spelling) {
 			t.Errorf("%q is in\n%s", spelling, &out)
 		}
 	}
-	if !strings.Contains(out.String(), "auth.MemoryStore(1)") || !strings.Contains(out.String(), "RecordChanged") {
+	if !strings.Contains(out.String(), "auth.MemoryStore(1)") || !strings.Contains(out.String(), "RecordChanged") ||
+		!strings.Contains(out.String(), "outcome=OK") || !strings.Contains(out.String(), "key_good (isk_…U1v2)") {
 		t.Errorf("printed\n%s", &out)
 	}
 }

@@ -400,7 +400,9 @@ func bearer(h http.Header) (string, bool) {
 		// RFC 9110 section 5.3: a recipient may combine them so. What results is never a single credential.
 		v = strings.Join(fields, ", ")
 	}
-	v = strings.Trim(v, " \t") // RFC 9110 section 5.5
+	if v != "" && (v[0] <= ' ' || v[len(v)-1] <= ' ') { // HTTP/1 brings it without
+		v = strings.Trim(v, " \t") // RFC 9110 section 5.5
+	}
 	// RFC 9110 section 11.4: a scheme in any case, spaces, a credential.
 	const scheme = "bearer"
 	if len(v) <= len(scheme) || v[len(scheme)] != ' ' {

@@ -106,7 +106,7 @@ func (s Snapshot) Record() Record {
 type Store interface {
 	// Lookup returns the record whose Hash is hash, revoked and expired ones too. If there is none the error matches
 	// [ErrNotFound]; any other error means that the answer is unknown. It must not return a record that a later
-	// call changes; the caller does not change it either.
+	// call changes; the caller does not change it either. It returns soon after ctx is done.
 	Lookup(ctx context.Context, hash Hash) (Record, error)
 }
 

@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math"
 	"sync"
@@ -59,7 +60,7 @@ type Options struct {
 	// not go on. 0: not at all.
 	StaleIfError time.Duration
 
-	// LookupTimeout ends a look-up that the store does not answer. 0: 5 seconds.
+	// LookupTimeout ends a look-up that the store does not answer, if the store heeds its context. 0: 5 seconds.
 	LookupTimeout time.Duration
 
 	Logger *slog.Logger // is told when changes are lost and seen again; nil: slog.Default, as it is at the time
@@ -88,6 +89,9 @@ type Store struct {
 	begin time.Time
 	tick  time.Duration
 
+	// resets counts how often all that was read became unfit, so that a failure of before is none of after.
+	resets atomic.Uint64
+
 	mu      sync.Mutex // never held during a look-up
 	epochs  uint64     // the last one given out
 	flights map[auth.Hash]*flight
@@ -108,8 +112,8 @@ type entry struct {
 
 // A failure lets a stale entry be used for a while without asking the store.
 type failure struct {
-	epoch uint64
-	retry time.Duration
+	resets uint64 // as of then
+	retry  time.Duration
 }
 
 // A flight is a look-up that is under way, for all who wait for it. Its first part is guarded by Store.mu, the rest
@@ -241,6 +245,7 @@ func (s *Store) notify(ctx context.Context, c auth.Change) {
 func (s *Store) reset(trust bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.resets.Add(1)
 	if trust {
 		s.epochs++
 		s.epoch.Store(s.epochs)
@@ -281,6 +286,9 @@ func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error)
 	return snapshot.Record(), err
 }
 
+// Format writes "cache.Store", whatever the verb but %p and %T: fmt would print the hashes that are being looked up.
+func (s *Store) Format(f fmt.State, verb rune) { io.WriteString(f, "cache.Store") }
+
 // Snapshots implements [auth.SnapshotStore].
 func (s *Store) Snapshots() auth.Store { return s }
 
@@ -291,7 +299,7 @@ func (s *Store) LookupSnapshot(ctx context.Context, hash auth.Hash) (auth.Snapsh
 		if epoch != 0 && e.epoch == epoch && s.clock.Load() < int64(e.fresh) {
 			return e.snapshot, nil
 		}
-		if e.failed != nil && e.failed.epoch == epoch && s.now() < e.failed.retry {
+		if e.failed != nil && e.failed.resets == s.resets.Load() && s.now() < e.failed.retry {
 			return e.snapshot, nil
 		}
 	} else if e, ok := s.unknown.GetIfPresent(hash); ok && epoch != 0 && e.epoch == epoch && s.now() < e.fresh {
@@ -380,6 +388,10 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64, asked time.Duratio
 	if s.flights[hash] == f {
 		delete(s.flights, hash)
 	}
+	old, _ := s.known.GetIfPresent(hash)
+	if r := f.snapshot.Record(); f.err == nil && r.Hash == hash && r.RevokedAt.IsZero() && old != nil && old.revoked {
+		f.snapshot = old.snapshot // revoking is for good
+	}
 	if f.changed {
 		f.again = true
 		return
@@ -388,25 +400,20 @@ func (s *Store) land(hash auth.Hash, f *flight, epoch uint64, asked time.Duratio
 		return // there is no answer, or it is that of a look-up which was called off
 	}
 	now := s.now()
-	old, _ := s.known.GetIfPresent(hash)
 	switch {
 	case f.err == nil:
 		r := f.snapshot.Record()
 		if r.Hash != hash {
 			return // the Authenticator will say so
 		}
-		e := &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, asked + s.o.TTL - s.tick, asked + s.o.TTL + s.o.StaleIfError, nil}
-		if old != nil && old.revoked && !e.revoked {
-			e.snapshot, e.revoked = old.snapshot, true // revoking is for good
-			f.snapshot = old.snapshot
-		}
-		s.known.Set(hash, e)
+		s.known.Set(hash, &entry{f.snapshot, !r.RevokedAt.IsZero(), epoch, asked + s.o.TTL - s.tick,
+			asked + s.o.TTL + s.o.StaleIfError, nil})
 	case errors.Is(f.err, auth.ErrNotFound):
 		s.known.Invalidate(hash)
 		s.unknown.Set(hash, &entry{epoch: epoch, fresh: asked + s.o.UnknownTTL})
 	case old != nil && s.o.StaleIfError > 0 && now < old.stale:
 		e := *old
-		e.failed = &failure{epoch, min(now+staleRetry, old.stale)}
+		e.failed = &failure{s.resets.Load(), min(now+staleRetry, old.stale)}
 		s.known.Set(hash, &e)
 		f.snapshot, f.err = old.snapshot, nil
 	}

@@ -586,6 +586,41 @@ func TestStaleEndsWhenChangesAreSeen(t *testing.T) {
 	})
 }
 
+// That the store failed before changes were seen says nothing of what it does when they are lost again.
+func TestStaleEndsWhenChangesWereSeen(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWatched(memory(t, record(1)))
+		s := cache.New(w, quiet(&cache.Options{StaleIfError: time.Hour}))
+		defer s.Close()
+		w.report(auth.ChangesSeen, auth.Hash{})
+		wants(t, "first", s, &w.scripted, record(1).Hash, 1, nil)
+		w.report(auth.ChangesLost, auth.Hash{})
+		w.fail()
+		wants(t, "down", s, &w.scripted, record(1).Hash, 1, nil)
+		w.keys.(*auth.MemoryStore).Revoke(t.Context(), record(1).ID, time.Now()) // nobody reports it
+		w.set(nil)
+		w.report(auth.ChangesSeen, auth.Hash{})
+		w.report(auth.ChangesLost, auth.Hash{})
+		wants(t, "seen and lost again", s, &w.scripted, record(1).Hash, 1, auth.ErrKeyRevoked)
+	})
+}
+
+// A Store does not print the hashes that it looks up.
+func TestFormat(t *testing.T) {
+	behind := &scripted{keys: memory(t, record(1))}
+	s := cache.New(behind, quiet(nil))
+	defer s.Close()
+	var shown string
+	behind.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+		shown = fmt.Sprintf("%v %+v %#v %s", s, s, s, s)
+		return behind.keys.Lookup(ctx, hash)
+	})
+	look(s, record(1).Hash)
+	if want := strings.TrimSpace(strings.Repeat("cache.Store ", 4)); shown != want {
+		t.Errorf("printed %q", shown)
+	}
+}
+
 func TestChanges(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWatched(memory(t, record(1), record(2)))
@@ -700,6 +735,20 @@ func TestChangesWithoutEnd(t *testing.T) {
 		return w.keys.Lookup(ctx, hash)
 	})
 	wants(t, "it changes again and again", s, &w.scripted, record(1).Hash, 8, nil)
+
+	// Not even then does what was revoked come back.
+	w.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+		r, err := w.keys.Lookup(ctx, hash)
+		r.RevokedAt = time.Now()
+		return r, err
+	})
+	wants(t, "revoked", s, &w.scripted, record(1).Hash, 1, auth.ErrKeyRevoked)
+	w.set(func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+		w.report(auth.RecordChanged, hash)
+		return w.keys.Lookup(ctx, hash)
+	})
+	w.report(auth.RecordChanged, record(1).Hash)
+	wants(t, "revoked, and it changes again and again", s, &w.scripted, record(1).Hash, 8, auth.ErrKeyRevoked)
 }
 
 // A store that lags cannot take a revocation back.

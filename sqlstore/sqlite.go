@@ -55,7 +55,7 @@ func OpenSQLite(path string) (*sql.DB, error) {
 	} else {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	path = filepath.ToSlash(path)
+	path = filepath.ToSlash(filepath.Clean(path)) // two slashes at the start would be a host in a URL
 	if filepath.VolumeName(path) != "" {
 		path = "/" + path
 	}

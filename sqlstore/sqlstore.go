@@ -49,7 +49,10 @@
 // the heartbeat too.
 //
 // The heartbeat goes out through the *sql.DB and comes back on the watcher's connection, so it also notices when the
-// two lead to different servers, as after a failover.
+// two lead to different servers, as after a failover. It needs a connection of the pool for a moment: where an
+// application's own queries may hold all of them for longer than Options.HeartbeatTimeout, give the Store a *sql.DB of
+// its own, for a cache stops answering meanwhile. Where passwords do not last, such as tokens of a cloud, limit the
+// connections' lives to theirs by SetConnMaxLifetime, for the watcher takes the password from one of them.
 //
 // The announcements hold the hashes: whoever may connect to the database can listen to them, and can do as much with
 // them as with the hash column, which is nothing without the key. Whoever may connect can send announcements too, and
@@ -82,7 +85,7 @@ const DefaultTable = "api_keys"
 // Options configures a [Store]. The zero Options are the defaults.
 type Options struct {
 	// Table is a letter or underscore, then up to 47 letters, digits and underscores; on PostgreSQL a schema of up
-	// to 63 and a dot may stand before it. It is quoted, so capitals count. Empty: DefaultTable.
+	// to 63 and a dot may stand before it. It is quoted, so on PostgreSQL capitals count. Empty: DefaultTable.
 	Table string
 
 	// Logger is told of connections that Watch loses and makes. Nil: slog.Default().

@@ -13,7 +13,7 @@ import (
 	"github.com/insigner/auth"
 )
 
-// Lookup implements [auth.Store], with one round trip.
+// Lookup implements [auth.Store], with one round trip, once the connection has prepared the statement.
 func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
 	return s.one(ctx, "look up", s.queries.lookup, hash[:])
 }

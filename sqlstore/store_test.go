@@ -579,3 +579,13 @@ func TestWrongDatabase(t *testing.T) {
 		t.Errorf("files were made: %v", files)
 	}
 }
+
+// Two slashes at the start are a path, and not a host in a URL.
+func TestSQLitePath(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.db")
+	s, _ := newSQLite(t, "/"+path)
+	inserted(t, s)
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+}

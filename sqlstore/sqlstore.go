@@ -156,6 +156,9 @@ func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 		timeout:  cmp.Or(opts.HeartbeatTimeout, 5*time.Second),
 	}
 	if opts.WatchConfig != nil {
+		if opts.WatchConfig.DialFunc == nil { // pgx would panic, when it is used
+			return nil, errors.New("sqlstore: the WatchConfig is not made by pgx.ParseConfig")
+		}
 		s.config = opts.WatchConfig.Copy()
 	}
 	if s.logger == nil {

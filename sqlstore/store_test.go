@@ -21,6 +21,7 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/sqlstore"
 	"github.com/insigner/auth/sqlstore/pgtest"
+	"github.com/jackc/pgx/v5"
 )
 
 // What is inserted comes back as it was, or is refused.
@@ -483,6 +484,9 @@ func TestOptions(t *testing.T) {
 	}
 	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{HeartbeatTimeout: -1}); err == nil {
 		t.Error("a negative timeout is taken")
+	}
+	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{WatchConfig: new(pgx.ConnConfig)}); err == nil {
+		t.Error("a configuration that pgx did not make is taken")
 	}
 }
 

@@ -28,8 +28,8 @@
 //
 // At most Options.MaxKeys records are remembered (some 500 bytes each, and what their texts take), and at most
 // Options.MaxUnknown hashes that the store does not know (some 150 bytes each), apart from each other: a flood of
-// made-up keys does not push a good one out. Of each hash one look-up is under way at a time, and none that no
-// request waits for.
+// made-up keys does not push a good one out. Of each hash one look-up is under way at a time, if the store heeds its
+// context, and none that no request has waited for in the last second.
 package cache
 
 import (
@@ -68,6 +68,7 @@ type Options struct {
 
 const (
 	staleRetry = time.Second // how long a stale record is used before the store is asked again
+	leaveAfter = time.Second // how long a look-up that nobody waits for goes on
 	maxReads   = 8           // of a record that changes during every look-up
 )
 
@@ -339,15 +340,25 @@ func (s *Store) join(ctx context.Context, hash auth.Hash) *flight {
 	return f
 }
 
-// leave ends a flight that nobody waits for any more.
+// leave ends a flight that nobody waits for any more, after a while: most are about to end, and a database pays for a
+// query that is called off with the connection.
 func (s *Store) leave(hash auth.Hash, f *flight) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.waiting--; f.waiting == 0 {
-		f.cancel()
-		if s.flights[hash] == f {
-			delete(s.flights, hash)
-		}
+		time.AfterFunc(leaveAfter, func() { s.callOff(hash, f) })
+	}
+}
+
+func (s *Store) callOff(hash auth.Hash, f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.waiting > 0 {
+		return // somebody has joined it
+	}
+	f.cancel()
+	if s.flights[hash] == f {
+		delete(s.flights, hash)
 	}
 }
 

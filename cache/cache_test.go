@@ -312,6 +312,21 @@ func TestAllLeave(t *testing.T) {
 		}
 		leave()
 		group.Wait()
+		// For a second it goes on, so that clients who leave at once do not cost the database a connection each; who
+		// comes meanwhile joins it.
+		time.Sleep(time.Second - 1)
+		synctest.Wait()
+		late, leaveLate := context.WithCancel(t.Context())
+		group.Go(func() { s.Lookup(late, record(1).Hash) })
+		synctest.Wait()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if ended.Load() != 0 || behind.calls.Load() != 1 {
+			t.Errorf("%d of %d look-ups ended though somebody waited", ended.Load(), behind.calls.Load())
+		}
+		leaveLate()
+		group.Wait()
+		time.Sleep(time.Second)
 		synctest.Wait()
 		if ended.Load() != 1 || behind.calls.Load() != 1 {
 			t.Errorf("%d of %d look-ups ended when all had left", ended.Load(), behind.calls.Load())
@@ -330,6 +345,7 @@ func TestAllLeave(t *testing.T) {
 		synctest.Wait()
 		leave()
 		group.Wait()
+		time.Sleep(time.Second)
 		synctest.Wait()
 		behind.set(nil)
 		wants(t, "when a client had left", s, behind, record(1).Hash, 1, nil)
@@ -390,6 +406,8 @@ func TestCalledOff(t *testing.T) {
 		if _, err := s.Lookup(ctx, record(1).Hash); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("leaving: %v", err)
 		}
+		time.Sleep(time.Second) // then it is called off
+		synctest.Wait()
 		behind.set(nil)
 		wants(t, "beside it", s, behind, record(1).Hash, 1, nil)
 		time.Sleep(time.Minute)

@@ -28,7 +28,8 @@ var Migrations embed.FS
 
 // Migrate brings the table up to date and makes it if there is none. Any number of processes may do so at once: on
 // PostgreSQL one works and the others wait, for as long as ctx lets them. What was done is noted in a table that is
-// called like that of the keys, with _goose behind it. Use either Migrate or a tool of your own, not both.
+// called like that of the keys, with _goose behind it. Use either Migrate or a tool of your own, not both. Behind a
+// pooler that shares connections, connect around it: the lock is the session's.
 func (s *Store) Migrate(ctx context.Context) error { return wrap("migrate", s.migrate(ctx)) }
 
 func (s *Store) migrate(ctx context.Context) error {

@@ -46,7 +46,7 @@
 // closed is noticed by a heartbeat: at most Options.HeartbeatInterval plus Options.HeartbeatTimeout, 10 seconds unless
 // set, pass until it is reported. That is the bound on how long a cache may serve what has been revoked. A TRUNCATE is
 // reported as [auth.ChangesLost] and [auth.ChangesSeen]. DROP TABLE, and triggers that are disabled, are noticed by
-// the heartbeat too.
+// the heartbeat too, unless they are enabled again before it.
 //
 // The heartbeat goes out through the *sql.DB and comes back on the watcher's connection, so it also notices when the
 // two lead to different servers, as after a failover. It needs a connection of the pool for a moment: where an

@@ -129,7 +129,7 @@ type listener struct {
 var errDriver = errors.New("the driver of the *sql.DB is not pgx's: set Options.WatchConfig")
 
 // watchConfig returns how to connect. It asks the pool each time, since a BeforeConnect hook may have put a password
-// there that does not last.
+// there that does not last; the connection that it gets lasts no longer than SetConnMaxLifetime lets it.
 func (s *Store) watchConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	if s.config != nil {
 		return s.config.Copy(), nil

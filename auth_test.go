@@ -1,20 +1,19 @@
 package auth_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
+	"reflect"
+	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,301 +21,454 @@ import (
 	"github.com/insigner/auth"
 )
 
-// goodKey is the key that the inSigner API documentation shows.
-const goodKey = "isk_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v2"
-
-var goodHash = auth.BLAKE2b(nil)(goodKey)
-
-func goodRecord() auth.Record { return scopedRecord("*") }
-
-// scopedRecord is the record of goodKey, with these scopes.
-func scopedRecord(scopes ...auth.Scope) auth.Record {
-	return auth.Record{ID: "key_good", Hash: goodHash, Hint: "isk_…U1v2", Name: "Production Backend", Owner: "org_1",
-		Scopes: scopes, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Metadata: map[string]string{"env": "prod"}}
-}
-
-func newStore(records ...auth.Record) *auth.MemoryStore {
-	m := new(auth.MemoryStore)
-	for _, r := range records {
-		if err := m.Insert(context.Background(), r); err != nil {
-			panic(err)
+// codeOf returns the code of the only sentinel that err matches, "OK" for nil,
+// and "" if it matches none.
+func codeOf(err error) string {
+	if err == nil {
+		return "OK"
+	}
+	var codes []string
+	for _, s := range sentinels {
+		if errors.Is(err, s.err) {
+			codes = append(codes, s.code)
 		}
 	}
-	return m
+	return strings.Join(codes, " and ")
 }
 
-// A countingStore counts look-ups. It hides whatever else its Store can do.
-type countingStore struct {
-	auth.Store
-	calls atomic.Int64
+// answeredCode returns the code that w tells the client, or "OK" for 200.
+func answeredCode(t *testing.T, w *httptest.ResponseRecorder) string {
+	t.Helper()
+	if w.Code == http.StatusOK {
+		return "OK"
+	}
+	return problemIn(t, w).Code
 }
 
-func (s *countingStore) Lookup(ctx context.Context, h auth.Hash) (auth.Record, error) {
-	s.calls.Add(1)
-	return s.Store.Lookup(ctx, h)
-}
-
-// A storeFunc is a Store that answers what it is told to.
-type storeFunc func(ctx context.Context, h auth.Hash) (auth.Record, error)
-
-func (f storeFunc) Lookup(ctx context.Context, h auth.Hash) (auth.Record, error) { return f(ctx, h) }
-
-// panicOf returns what f panics with, or "" if it does not.
-func panicOf(f func()) (message string) {
-	defer func() {
-		if v := recover(); v != nil {
-			message = fmt.Sprint(v)
+// recordIn returns the record of goodKey in a state: some of the words below.
+func recordIn(state string, scopes ...auth.Scope) auth.Record {
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	r := scopedRecord(scopes...)
+	for word := range strings.FieldsSeq(state) {
+		switch word {
+		case "revoked":
+			r.RevokedAt = past
+		case "revoked-from-later":
+			r.RevokedAt = future
+		case "disabled":
+			r.DisabledAt = past
+		case "disabled-from-later":
+			r.DisabledAt = future
+		case "expired":
+			r.ExpiresAt = past
+		case "expiring":
+			r.ExpiresAt = future
+		default:
+			panic("no such state: " + word)
 		}
-	}()
-	f()
-	return ""
-}
-
-// failingStore is a Store that answers every look-up with err, beside a record that would open the route.
-func failingStore(err error) auth.Store {
-	return storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { return goodRecord(), err })
-}
-
-// requestWith is a request that presents key.
-func requestWith(key string) *http.Request {
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+key)
+	}
 	return r
 }
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
-
-// leaks reports whether text holds eight characters in a row of the secret part of key.
-func leaks(text, key string) bool {
-	for i := len(auth.Prefix); i+8 <= len(key); i++ {
-		if strings.Contains(text, key[i:i+8]) {
-			return true
-		}
-	}
-	return false
-}
-
-// TestDecisionOrder: what is wrong first decides, whatever else is wrong behind it.
+// TestDecisionOrder: the step that fails first decides, no matter what else is
+// wrong.
 func TestDecisionOrder(t *testing.T) {
-	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	other := "isk_" + strings.Repeat("A", 44)
+	const all = "revoked disabled expired"
 	for _, c := range []struct {
-		name             string
-		header           string
-		revoked, expires time.Time
-		scope            auth.Scope
-		want, wantWho    error // of Require, and of Authenticate, which looks at no scope
-		calls            int64
+		name       string
+		credential string
+		state      string
+		required   auth.Scope
+		want       string
+		lookups    int64
 	}{
-		{"all wrong", "", past, past, "x.y", auth.ErrMissingKey, auth.ErrMissingKey, 0},
-		{"all but the scheme wrong", "Bearer x", past, past, "x.y", auth.ErrInvalidFormat, auth.ErrInvalidFormat, 0},
-		{"all behind the prefix wrong", "Bearer isk_", past, past, "x.y", auth.ErrInvalidKey, auth.ErrInvalidKey, 0},
-		{"another key, and all wrong", "Bearer " + other, past, past, "x.y", auth.ErrInvalidKey, auth.ErrInvalidKey, 1},
-		{"revoked, expired, no scope", "Bearer " + goodKey, past, past, "x.y", auth.ErrKeyRevoked, auth.ErrKeyRevoked, 1},
-		{"revoked, no scope", "Bearer " + goodKey, past, future, "x.y", auth.ErrKeyRevoked, auth.ErrKeyRevoked, 1},
-		{"revoked", "Bearer " + goodKey, past, time.Time{}, "a.b", auth.ErrKeyRevoked, auth.ErrKeyRevoked, 1},
-		{"revoked from tomorrow", "Bearer " + goodKey, future, time.Time{}, "a.b", auth.ErrKeyRevoked, auth.ErrKeyRevoked, 1},
-		{"expired, no scope", "Bearer " + goodKey, time.Time{}, past, "x.y", auth.ErrKeyExpired, auth.ErrKeyExpired, 1},
-		{"expired", "Bearer " + goodKey, time.Time{}, past, "a.b", auth.ErrKeyExpired, auth.ErrKeyExpired, 1},
-		{"no scope", "Bearer " + goodKey, time.Time{}, future, "x.y", auth.ErrInsufficientScope, nil, 1},
-		{"all right", "Bearer " + goodKey, time.Time{}, future, "a.b", nil, nil, 1},
-		{"all right, forever", "Bearer " + goodKey, time.Time{}, time.Time{}, "a.b", nil, nil, 1},
+		{"no field", "", all, "x.y", "MISSING_KEY", 0},
+		{"another scheme", "Basic " + goodKey, all, "x.y", "MISSING_KEY", 0},
+		{"the scheme alone", "Bearer", all, "x.y", "MISSING_KEY", 0},
+		{"the scheme and a space", "Bearer ", all, "x.y", "MISSING_KEY", 0},
+		{"no prefix", "Bearer x", all, "x.y", "INVALID_FORMAT", 0},
+		{"another prefix", "Bearer acme_" + goodKey[4:], all, "x.y", "INVALID_FORMAT", 0},
+		{"the prefix alone", "Bearer isk_", all, "x.y", "INVALID_KEY", 0},
+		{"43 characters", "Bearer " + goodKey[:47], all, "x.y", "INVALID_KEY", 0},
+		{"45 characters", "Bearer " + goodKey + "x", all, "x.y", "INVALID_KEY", 0},
+		{"a wrong character", "Bearer " + goodKey[:47] + "+", all, "x.y", "INVALID_KEY", 0},
+		{"an unknown key", "Bearer " + keyOf("A"), all, "x.y", "INVALID_KEY", 1},
+		{"revoked, disabled, expired, no scope", "Bearer " + goodKey, all, "x.y", "KEY_REVOKED", 1},
+		{"revoked, disabled", "Bearer " + goodKey, "revoked disabled", "a.b", "KEY_REVOKED", 1},
+		{"revoked, expired", "Bearer " + goodKey, "revoked expired", "a.b", "KEY_REVOKED", 1},
+		{"revoked, no scope", "Bearer " + goodKey, "revoked expiring", "x.y", "KEY_REVOKED", 1},
+		{"revoked", "Bearer " + goodKey, "revoked", "a.b", "KEY_REVOKED", 1},
+		{"revoked in the future", "Bearer " + goodKey, "revoked-from-later", "a.b", "KEY_REVOKED", 1},
+		{"disabled, expired, no scope", "Bearer " + goodKey, "disabled expired", "x.y", "KEY_DISABLED", 1},
+		{"disabled, no scope", "Bearer " + goodKey, "disabled expiring", "x.y", "KEY_DISABLED", 1},
+		{"disabled", "Bearer " + goodKey, "disabled", "a.b", "KEY_DISABLED", 1},
+		{"disabled in the future", "Bearer " + goodKey, "disabled-from-later", "a.b", "KEY_DISABLED", 1},
+		{"expired, no scope", "Bearer " + goodKey, "expired", "x.y", "KEY_EXPIRED", 1},
+		{"expired", "Bearer " + goodKey, "expired", "a.b", "KEY_EXPIRED", 1},
+		{"no scope", "Bearer " + goodKey, "expiring", "x.y", "INSUFFICIENT_SCOPE", 1},
+		{"good", "Bearer " + goodKey, "expiring", "a.b", "OK", 1},
+		{"good, never expires", "Bearer " + goodKey, "", "a.b", "OK", 1},
 	} {
-		record := scopedRecord("a.b")
-		record.RevokedAt, record.ExpiresAt = c.revoked, c.expires
-		memory := newStore(record)
-		for _, store := range []auth.Store{memory, storeFunc(memory.Lookup)} { // as a SnapshotStore and as a plain one
-			counter := &countingStore{Store: store}
-			var got error
-			opened := 0
-			a := auth.New(counter, &auth.Options{ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) { got = err }})
-			r := httptest.NewRequest("GET", "/", nil)
-			r.Header.Set("Authorization", c.header)
-			a.Require(c.scope)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { opened++ })).ServeHTTP(nil, r)
-			if !errors.Is(got, c.want) || (opened == 1) != (c.want == nil) || counter.calls.Load() != c.calls {
-				t.Errorf("%s: %v after %d calls, opened %d times; want %v", c.name, got, counter.calls.Load(), opened, c.want)
+		t.Run(c.name, func(t *testing.T) {
+			store := &countingStore{Store: newStore(recordIn(c.state, "a.b"))}
+			a := auth.New(store, nil)
+			called := 0
+			h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ })
+			request := func() *http.Request {
+				store.calls.Store(0)
+				called = 0
+				r := httptest.NewRequest("GET", "/", nil)
+				if c.credential != "" {
+					r.Header.Set("Authorization", c.credential)
+				}
+				return r
 			}
-			who, err := auth.New(store, nil).Authenticate(r)
-			if !errors.Is(err, c.wantWho) || (who.ID == record.ID) != (c.wantWho == nil) {
-				t.Errorf("%s: Authenticate: %v, %v, want %v", c.name, who, err, c.wantWho)
+			for name, h := range map[string]http.Handler{
+				"Middleware and Require":       a.Middleware(auth.Require(c.required)(h)),
+				"Middleware and RequireAny":    a.Middleware(auth.RequireAny(c.required)(h)),
+				"Middleware and a.Require":     a.Middleware(a.Require(c.required)(h)),
+				"Middleware and Require twice": a.Middleware(auth.Require("a.b")(auth.Require(c.required)(h))),
+				"Optional and Require":         a.Optional(auth.Require(c.required)(h)),
+				"a.Require":                    a.Require(c.required)(h),
+				"a.RequireAny":                 a.RequireAny(c.required)(h),
+			} {
+				w := serve(h, request())
+				if got := answeredCode(t, w); got != c.want {
+					t.Errorf("%s: answered %s, want %s", name, got, c.want)
+				}
+				if got := store.calls.Load(); got != c.lookups {
+					t.Errorf("%s: %d lookups, want %d", name, got, c.lookups)
+				}
+				if want := c.want == "OK"; (called == 1) != want {
+					t.Errorf("%s: the handler was called %d times, with %s", name, called, c.want)
+				}
 			}
-		}
-	}
-	if r := (&http.Request{}); !errors.Is(second(auth.New(newStore(), nil).Authenticate(r)), auth.ErrMissingKey) {
-		t.Error("a request without a header at all")
+
+			want := c.want
+			if want == "INSUFFICIENT_SCOPE" {
+				want = "OK" // Authenticate and Verify look at no scope
+			}
+			checkRecord(t, "Authenticate", want)(a.Authenticate(request()))
+			if got := store.calls.Load(); got != c.lookups {
+				t.Errorf("Authenticate: %d lookups, want %d", got, c.lookups)
+			}
+			checkRecord(t, "Verify", want)(a.Verify(t.Context(), auth.Bearer(request().Header["Authorization"]...)))
+			if got := store.calls.Load(); got != c.lookups {
+				t.Errorf("Verify: %d lookups, want %d", got, c.lookups)
+			}
+		})
 	}
 }
 
-func second[A, B any](_ A, b B) B { return b }
+// checkRecord returns a check of what Authenticate or Verify returned.
+func checkRecord(t *testing.T, call, want string) func(auth.Record, error) {
+	return func(r auth.Record, err error) {
+		t.Helper()
+		if got := codeOf(err); got != want {
+			t.Errorf("%s: %s, want %s", call, got, want)
+		}
+		wantID := ""
+		if want == "OK" {
+			wantID = "key_good"
+		}
+		if r.ID != wantID {
+			t.Errorf("%s: the record of %q, want that of %q", call, r.ID, wantID)
+		}
+	}
+}
 
-// TestNotHashedInVain: what is refused before the store is refused before it is hashed.
-func TestNotHashedInVain(t *testing.T) {
+// TestLongCredential: credentials of more than 512 bytes reach neither
+// AlsoAccept nor a Hasher.
+func TestLongCredential(t *testing.T) {
+	long := func(prefix string, n int) string { return prefix + strings.Repeat("x", n-len(prefix)) }
+	for _, c := range []struct {
+		name, credential string
+		accept           bool // by AlsoAccept
+		want             string
+		seen             bool // by AlsoAccept
+		hashed           bool
+	}{
+		{"512 bytes", long("old_", 512), true, "OK", true, true},
+		{"512 bytes with the prefix", long("isk_", 512), true, "OK", true, true},
+		{"513 bytes", long("old_", 513), true, "INVALID_FORMAT", false, false},
+		{"513 bytes with the prefix", long("isk_", 513), true, "INVALID_KEY", false, false},
+		{"a million bytes", long("old_", 1e6), true, "INVALID_FORMAT", false, false},
+		{"a million bytes with the prefix", long("isk_", 1e6), true, "INVALID_KEY", false, false},
+		{"512 bytes, not accepted", long("old_", 512), false, "INVALID_FORMAT", true, false},
+		{"512 bytes with the prefix, not accepted", long("isk_", 512), false, "INVALID_KEY", true, false},
+	} {
+		seen, hashed := false, false
+		record := goodRecord()
+		a := auth.New(newStore(record), &auth.Options{Scheme: auth.Scheme{
+			Hashers:    []auth.Hasher{func(string) auth.Hash { hashed = true; return record.Hash }},
+			AlsoAccept: func(string) bool { seen = true; return c.accept },
+		}})
+		checkRecord(t, c.name, c.want)(a.Authenticate(requestWith(c.credential)))
+		if seen != c.seen {
+			t.Errorf("%s: AlsoAccept was called: %v, want %v", c.name, seen, c.seen)
+		}
+		if hashed != c.hashed {
+			t.Errorf("%s: hashed: %v, want %v", c.name, hashed, c.hashed)
+		}
+	}
+}
+
+// TestRefusedShapeIsNotHashed: a key that is refused by its shape is not
+// hashed.
+func TestRefusedShapeIsNotHashed(t *testing.T) {
 	hashed := 0
-	a := auth.New(newStore(), &auth.Options{Hashers: []auth.Hasher{func(string) auth.Hash { hashed++; return auth.Hash{1} }}})
+	a := auth.New(newStore(), &auth.Options{Scheme: auth.Scheme{
+		Hashers: []auth.Hasher{func(string) auth.Hash { hashed++; return auth.Hash{1} }},
+	}})
 	for _, c := range []struct {
-		key  string
-		want int
-	}{{"", 0}, {"x", 0}, {"isk_", 0}, {goodKey + strings.Repeat("A", 1e6), 0}, {goodKey[:47], 0}, {goodKey, 1}} {
-		hashed = 0
-		a.Authenticate(requestWith(c.key))
-		if hashed != c.want {
-			t.Errorf("%.60q was hashed %d times, want %d", c.key, hashed, c.want)
-		}
-	}
-}
-
-func TestFormatOption(t *testing.T) {
-	format := auth.KeyFormat{Prefix: "acme_live_"}
-	k := format.NewKey()
-	record := goodRecord()
-	record.Hash = auth.BLAKE2b(nil)(k.Reveal())
-	a := auth.New(newStore(record), &auth.Options{Format: format})
-	for _, c := range []struct {
-		key  string
-		want error
+		credential string
+		want       int
 	}{
-		{k.Reveal(), nil},
-		{goodKey, auth.ErrInvalidFormat},
-		{"acme_test_" + k.Reveal()[10:], auth.ErrInvalidFormat},
-		{"isk_" + k.Reveal()[10:], auth.ErrInvalidFormat},
-		{"acme_live_", auth.ErrInvalidKey},
-		{k.Reveal() + "x", auth.ErrInvalidKey},
-		{format.NewKey().Reveal(), auth.ErrInvalidKey},
+		{"", 0},
+		{"x", 0},
+		{"isk_", 0},
+		{goodKey[:47], 0},
+		{goodKey + "A", 0},
+		{goodKey[:47] + "*", 0},
+		{goodKey, 1},
 	} {
-		if _, err := a.Authenticate(requestWith(c.key)); !errors.Is(err, c.want) {
-			t.Errorf("%.10s…: %v, want %v", c.key, err, c.want)
+		hashed = 0
+		a.Authenticate(requestWith(c.credential))
+		if hashed != c.want {
+			t.Errorf("%q was hashed %d times, want %d", c.credential, hashed, c.want)
 		}
 	}
 }
 
+// TestAuthenticateAlsoAccept: AlsoAccept takes keys that were issued by an
+// earlier system.
+func TestAuthenticateAlsoAccept(t *testing.T) {
+	old := regexp.MustCompile(`^sk_live_[0-9a-f]{32}$|^isk_legacy[0-9]$`).MatchString
+	acme := auth.Scheme{Prefix: "acme_"}
+	const (
+		oldKey     = "sk_live_0123456789abcdef0123456789abcdef"
+		oldUnknown = "sk_live_ffffffffffffffffffffffffffffffff"
+		oldRevoked = "sk_live_00000000000000000000000000000000"
+	)
+	acmeKey := acme.NewKey().Reveal()
+	store := newStore(goodRecord())
+	for key, revoked := range map[string]bool{oldKey: false, oldRevoked: true, "isk_legacy1": false, acmeKey: false} {
+		r := goodRecord()
+		r.Hash = auth.SHA256(nil)(key)
+		if revoked {
+			r.RevokedAt = epoch
+		}
+		store.put(r)
+	}
+	for _, c := range []struct {
+		accept  func(string) bool
+		key     string
+		want    string
+		lookups int64
+	}{
+		{old, oldKey, "OK", 2},
+		{old, goodKey, "OK", 1},
+		{old, oldUnknown, "INVALID_KEY", 2},
+		{old, oldRevoked, "KEY_REVOKED", 2},
+		{old, "isk_legacy1", "OK", 2},
+		{old, "isk_legacyX", "INVALID_KEY", 0},
+		{old, oldKey + "0", "INVALID_FORMAT", 0},
+		{old, oldKey[1:], "INVALID_FORMAT", 0},
+		{old, strings.ToUpper(oldKey), "INVALID_FORMAT", 0},
+		{old, acmeKey, "INVALID_FORMAT", 0},
+		{old, "", "MISSING_KEY", 0},
+		{acme.Valid, acmeKey, "OK", 2},
+		{acme.Valid, acmeKey[:48], "INVALID_FORMAT", 0},
+		{acme.Valid, oldKey, "INVALID_FORMAT", 0},
+		{nil, oldKey, "INVALID_FORMAT", 0},
+		{nil, "isk_legacy1", "INVALID_KEY", 0},
+	} {
+		counter := &countingStore{Store: store}
+		a := auth.New(counter, &auth.Options{Scheme: auth.Scheme{
+			Hashers: []auth.Hasher{auth.BLAKE2b(nil), auth.SHA256(nil)}, AlsoAccept: c.accept,
+		}})
+		checkRecord(t, c.key, c.want)(a.Authenticate(requestWith(c.key)))
+		if got := counter.calls.Load(); got != c.lookups {
+			t.Errorf("%s: %d lookups, want %d", c.key, got, c.lookups)
+		}
+		checkRecord(t, c.key+" by Verify", c.want)(a.Verify(t.Context(), c.key))
+	}
+
+	// Several fields are no key, no matter what AlsoAccept takes.
+	a := auth.New(store, &auth.Options{Scheme: auth.Scheme{Hashers: []auth.Hasher{auth.SHA256(nil)}, AlsoAccept: old}})
+	r := requestWith(oldKey)
+	r.Header.Add("Authorization", "Bearer "+oldKey)
+	checkRecord(t, "two fields", "INVALID_FORMAT")(a.Authenticate(r))
+}
+
+func TestPrefix(t *testing.T) {
+	scheme := auth.Scheme{Prefix: "acme_live_"}
+	key := scheme.NewKey().Reveal()
+	record := goodRecord()
+	record.Hash = auth.BLAKE2b(nil)(key)
+	a := auth.New(newStore(record), &auth.Options{Scheme: scheme})
+	for _, c := range []struct{ name, key, want string }{
+		{"good", key, "OK"},
+		{"the default prefix", goodKey, "INVALID_FORMAT"},
+		{"another prefix", "acme_test_" + key[10:], "INVALID_FORMAT"},
+		{"the default prefix before the same secret", "isk_" + key[10:], "INVALID_FORMAT"},
+		{"a part of the prefix", "acme_", "INVALID_FORMAT"},
+		{"the prefix in upper case", "ACME_LIVE_" + key[10:], "INVALID_FORMAT"},
+		{"the prefix alone", "acme_live_", "INVALID_KEY"},
+		{"a character more", key + "x", "INVALID_KEY"},
+		{"unknown", scheme.NewKey().Reveal(), "INVALID_KEY"},
+	} {
+		checkRecord(t, c.name, c.want)(a.Authenticate(requestWith(c.key)))
+	}
+}
+
+// TestSeveralHashers: each Hasher is tried in order, until the store knows a
+// hash.
 func TestSeveralHashers(t *testing.T) {
-	old, new := auth.SHA256, auth.BLAKE2b([]byte("pepper"))
-	down := errors.New("down")
+	plain, old, pepper := auth.BLAKE2b(nil), auth.SHA256(nil), auth.BLAKE2b([]byte("pepper"))
 	for _, c := range []struct {
 		name    string
 		hashers []auth.Hasher
-		known   auth.Hasher // nil: none
-		revoked bool
-		failAt  int // which look-up fails; 0: none
-		want    error
-		calls   int
+		stored  auth.Hasher // if nil, the store is empty
+		state   string
+		failAt  int // the lookup that fails; 0: none
+		want    string
+		lookups int
 	}{
-		{"first", []auth.Hasher{new, old}, new, false, 0, nil, 1},
-		{"second", []auth.Hasher{new, old}, old, false, 0, nil, 2},
-		{"third", []auth.Hasher{auth.BLAKE2b(nil), new, old}, old, false, 0, nil, 3},
-		{"none", []auth.Hasher{new, old}, nil, false, 0, auth.ErrInvalidKey, 2},
-		{"not among them", []auth.Hasher{new}, old, false, 0, auth.ErrInvalidKey, 1},
-		{"revoked", []auth.Hasher{new, old}, new, true, 0, auth.ErrKeyRevoked, 1},
-		{"revoked, second", []auth.Hasher{new, old}, old, true, 0, auth.ErrKeyRevoked, 2},
-		{"failing", []auth.Hasher{new, old}, old, false, 1, auth.ErrStoreUnavailable, 1},
-		{"failing after a miss", []auth.Hasher{new, old}, old, false, 2, auth.ErrStoreUnavailable, 2},
+		{"none given", nil, plain, "", 0, "OK", 1},
+		{"empty", []auth.Hasher{}, plain, "", 0, "OK", 1},
+		{"first", []auth.Hasher{pepper, old}, pepper, "", 0, "OK", 1},
+		{"second", []auth.Hasher{pepper, old}, old, "", 0, "OK", 2},
+		{"third", []auth.Hasher{plain, pepper, old}, old, "", 0, "OK", 3},
+		{"unknown", []auth.Hasher{pepper, old}, nil, "", 0, "INVALID_KEY", 2},
+		{"not among them", []auth.Hasher{pepper}, old, "", 0, "INVALID_KEY", 1},
+		{"revoked, first", []auth.Hasher{pepper, old}, pepper, "revoked", 0, "KEY_REVOKED", 1},
+		{"revoked, second", []auth.Hasher{pepper, old}, old, "revoked", 0, "KEY_REVOKED", 2},
+		{"disabled, second", []auth.Hasher{pepper, old}, old, "disabled", 0, "KEY_DISABLED", 2},
+		{"failing", []auth.Hasher{pepper, old}, old, "", 1, "STORE_UNAVAILABLE", 1},
+		{"failing at the second", []auth.Hasher{pepper, old}, old, "", 2, "STORE_UNAVAILABLE", 2},
+		{"failing at the third", []auth.Hasher{plain, pepper, old}, nil, "", 3, "STORE_UNAVAILABLE", 3},
 	} {
-		memory := newStore()
-		if c.known != nil {
-			r := goodRecord()
-			r.Hash = c.known(goodKey)
-			if c.revoked {
-				r.RevokedAt = time.Now()
-			}
-			memory = newStore(r)
+		stored := newStore()
+		if c.stored != nil {
+			r := recordIn(c.state, "*")
+			r.Hash = c.stored(goodKey)
+			stored.put(r)
 		}
 		var asked []auth.Hash
-		store := storeFunc(func(ctx context.Context, h auth.Hash) (auth.Record, error) {
-			if asked = append(asked, h); len(asked) == c.failAt {
-				return auth.Record{}, down
+		store := storeFunc(func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+			if asked = append(asked, hash); len(asked) == c.failAt {
+				return nil, errors.New("down")
 			}
-			return memory.Lookup(ctx, h)
+			return stored.Lookup(ctx, hash)
 		})
-		a := auth.New(store, &auth.Options{Hashers: c.hashers, Logger: slog.New(slog.DiscardHandler)})
-		c.hashers[0] = nil // it was copied
-		if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, c.want) || len(asked) != c.calls {
-			t.Errorf("%s: %v after %d look-ups, want %v after %d", c.name, err, len(asked), c.want, c.calls)
+		var want []auth.Hash
+		for _, hasher := range c.hashers {
+			want = append(want, hasher(goodKey))
+		}
+		if len(want) == 0 {
+			want = []auth.Hash{goodHash}
+		}
+		a := auth.New(store, &auth.Options{Scheme: auth.Scheme{Hashers: c.hashers}, Logger: quiet()})
+		checkRecord(t, c.name, c.want)(a.Authenticate(requestWith(goodKey)))
+		if !slices.Equal(asked, want[:min(c.lookups, len(want))]) {
+			t.Errorf("%s: the store was asked for %v, want %v", c.name, asked, want[:c.lookups])
 		}
 	}
 }
 
-// A snapshots is a SnapshotStore that answers what it is told to, and whose plain Lookup must not be asked.
-type snapshots struct {
-	answer func(ctx context.Context, h auth.Hash) (auth.Snapshot, error)
-}
-
-func snapshotFunc(answer func(ctx context.Context, h auth.Hash) (auth.Snapshot, error)) auth.Store {
-	return &snapshots{answer}
-}
-
-func (s *snapshots) Snapshots() auth.Store { return s }
-
-func (s *snapshots) LookupSnapshot(ctx context.Context, h auth.Hash) (auth.Snapshot, error) {
-	return s.answer(ctx, h)
-}
-
-func (s *snapshots) Lookup(context.Context, auth.Hash) (auth.Record, error) {
-	panic("Lookup of a SnapshotStore")
-}
-
-// TestAnotherHash: a store that returns a record with another hash than it was asked for opens nothing.
-func TestAnotherHash(t *testing.T) {
+// TestStoreReturnsAnotherHash: a store that returns a record with a different
+// hash opens nothing.
+func TestStoreReturnsAnotherHash(t *testing.T) {
 	for name, change := range map[string]func(r *auth.Record){
-		"first byte": func(r *auth.Record) { r.Hash[0] ^= 1 },
-		"middle":     func(r *auth.Record) { r.Hash[16] ^= 0x80 },
-		"last byte":  func(r *auth.Record) { r.Hash[31] ^= 1 },
-		"zero":       func(r *auth.Record) { r.Hash = auth.Hash{} },
-		"nothing":    func(r *auth.Record) { *r = auth.Record{Scopes: auth.Scopes{"*"}} },
-		"revoked":    func(r *auth.Record) { r.Hash[5]++; r.RevokedAt = time.Now() },
+		"first byte":    func(r *auth.Record) { r.Hash[0] ^= 1 },
+		"middle":        func(r *auth.Record) { r.Hash[16] ^= 0x80 },
+		"last byte":     func(r *auth.Record) { r.Hash[31] ^= 1 },
+		"zero hash":     func(r *auth.Record) { r.Hash = auth.Hash{} },
+		"nothing else":  func(r *auth.Record) { *r = auth.Record{ID: r.ID, Scopes: auth.Scopes{"*"}} },
+		"revoked":       func(r *auth.Record) { r.Hash[5]++; r.RevokedAt = epoch },
+		"the zero ID":   func(r *auth.Record) { r.Hash[5]++; r.ID = "" },
+		"no record":     nil,
+		"another's key": func(r *auth.Record) { r.Hash = auth.BLAKE2b(nil)(keyOf("A")) },
 	} {
-		r := goodRecord()
-		change(&r)
-		for _, store := range []auth.Store{
-			storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { return r, nil }),
-			snapshotFunc(func(context.Context, auth.Hash) (auth.Snapshot, error) { return auth.NewSnapshot(r), nil }),
-		} {
-			var out bytes.Buffer
+		t.Run(name, func(t *testing.T) {
+			var record *auth.Record
+			wantID := ""
+			if change != nil {
+				r := goodRecord()
+				change(&r)
+				record, wantID = &r, r.ID
+			}
 			known := true
-			a := auth.New(store, &auth.Options{Logger: slog.New(slog.NewTextHandler(&out, nil)),
-				OnDecision: func(_ *http.Request, d auth.Decision) { _, known = d.Record() }})
-			got, err := a.Authenticate(requestWith(goodKey))
-			if !errors.Is(err, auth.ErrInvalidKey) || got.ID != "" || known {
-				t.Errorf("%s, %T: %v, %v", name, store, got, err)
+			logger, out := captureLog()
+			store := storeFunc(func(context.Context, auth.Hash) (*auth.Record, error) { return record, nil })
+			a := auth.New(store, &auth.Options{
+				Logger:     logger,
+				OnDecision: func(_ context.Context, d auth.Decision) { _, known = d.Record() },
+			})
+			checkRecord(t, "Authenticate", "INVALID_KEY")(a.Authenticate(requestWith(goodKey)))
+			if known {
+				t.Error("the Decision has a record")
 			}
-			if s := out.String(); !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "key.id="+r.ID) || leaks(s, goodKey) ||
-				strings.Contains(s, goodHash.String()[:10]) || strings.Contains(s, r.Hash.String()[:10]) {
-				t.Errorf("%s, %T: logged %.300s", name, store, s)
+			lines := out.lines(t)
+			if len(lines) != 1 {
+				t.Fatalf("%d log lines, want 1: %s", len(lines), out)
 			}
-		}
-	}
-	var out bytes.Buffer
-	a := auth.New(snapshotFunc(func(context.Context, auth.Hash) (auth.Snapshot, error) { return auth.Snapshot{}, nil }),
-		&auth.Options{Logger: slog.New(slog.NewTextHandler(&out, nil))})
-	if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) || !strings.Contains(out.String(), "another hash") {
-		t.Errorf("the zero Snapshot: %v, logged %q", err, out.String())
-	}
-
-	// Nor is another Hasher tried then: the decision has been made.
-	asked := 0
-	a = auth.New(storeFunc(func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-		r := goodRecord()
-		if asked++; asked > 1 {
-			r.Hash = hash
-		}
-		return r, nil
-	}), &auth.Options{Hashers: []auth.Hasher{auth.SHA256, auth.BLAKE2b(nil)}, Logger: slog.New(slog.DiscardHandler)})
-	if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) || asked != 1 {
-		t.Errorf("another hash for the first of two Hashers: %v, the store was asked %d times", err, asked)
+			if got := lines[0]["level"]; got != "ERROR" {
+				t.Errorf("logged with level %v, want ERROR", got)
+			}
+			key, _ := lines[0]["key"].(map[string]any)
+			if got := key["id"]; got != wantID {
+				t.Errorf("logged the ID %v, want %q", got, wantID)
+			}
+			if leaksAnyhow(out.String(), goodKey) {
+				t.Errorf("the log holds the key: %s", out)
+			}
+			if leaksHash(out.String(), goodHash) {
+				t.Errorf("the log holds the hash of the key: %s", out)
+			}
+			if record != nil && record.Hash != (auth.Hash{}) && leaksHash(out.String(), record.Hash) {
+				t.Errorf("the log holds the hash of the record: %s", out)
+			}
+		})
 	}
 }
 
+// TestAnotherHashEndsTheLookup: if the store returns a record with a different
+// hash for one Hasher, the decision has been made, and no other Hasher is
+// tried.
+func TestAnotherHashEndsTheLookup(t *testing.T) {
+	for name, wrong := range map[string]*auth.Record{
+		"another hash": {ID: "other", Hash: auth.Hash{1}},
+		"no record":    nil,
+	} {
+		asked := 0
+		a := auth.New(storeFunc(func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			if asked++; asked == 1 {
+				return wrong, nil
+			}
+			record := goodRecord()
+			record.Hash = hash
+			return &record, nil
+		}), &auth.Options{
+			Scheme: auth.Scheme{Hashers: []auth.Hasher{auth.SHA256(nil), auth.BLAKE2b(nil)}},
+			Logger: quiet(),
+		})
+		checkRecord(t, name, "INVALID_KEY")(a.Authenticate(requestWith(goodKey)))
+		if asked != 1 {
+			t.Errorf("%s: the store was asked %d times, want once", name, asked)
+		}
+	}
+}
+
+// A notFoundError matches ErrNotFound by its method Is.
 type notFoundError struct{}
 
 func (notFoundError) Error() string        { return "no rows" }
 func (notFoundError) Is(target error) bool { return target == auth.ErrNotFound }
 
+// TestStoreErrors: the error of the store decides, also if there is a record
+// with it.
 func TestStoreErrors(t *testing.T) {
 	live := context.Background()
 	gone, cancel := context.WithCancel(live)
@@ -326,98 +478,142 @@ func TestStoreErrors(t *testing.T) {
 	down := errors.New("connection refused")
 	for _, c := range []struct {
 		name  string
-		ctx   context.Context
+		ctx   context.Context // of the request
 		err   error
-		want  error
-		level string // of the one line that is logged; empty: nothing is
+		want  string
+		level string // of the one log line; "": no line
 	}{
-		{"an outage", live, down, auth.ErrStoreUnavailable, "ERROR"},
-		{"a time-out of the store's own", live, context.DeadlineExceeded, auth.ErrStoreUnavailable, "ERROR"},
-		{"cancelled by the store itself", live, context.Canceled, auth.ErrStoreUnavailable, "ERROR"},
-		{"a time-out of the request", late, context.DeadlineExceeded, auth.ErrStoreUnavailable, "ERROR"},
-		{"the client has gone", gone, context.Canceled, auth.ErrStoreUnavailable, "DEBUG"},
-		{"the client has gone, wrapped", gone, fmt.Errorf("query: %w", context.Canceled), auth.ErrStoreUnavailable, "DEBUG"},
-		{"the client has gone, unclear", gone, down, auth.ErrStoreUnavailable, "DEBUG"},
-		{"not found", live, auth.ErrNotFound, auth.ErrInvalidKey, ""},
-		{"not found, wrapped", live, fmt.Errorf("store: %w", auth.ErrNotFound), auth.ErrInvalidKey, ""},
-		{"not found, by its Is", live, notFoundError{}, auth.ErrInvalidKey, ""},
-		{"not found, and the client has gone", gone, auth.ErrNotFound, auth.ErrInvalidKey, ""},
-		{"not found, by its text alone", live, errors.New(auth.ErrNotFound.Error()), auth.ErrStoreUnavailable, "ERROR"},
-		{"another sentinel", live, auth.ErrInvalidKey, auth.ErrStoreUnavailable, "ERROR"},
-		{"revoked, says the store", live, auth.ErrKeyRevoked, auth.ErrStoreUnavailable, "ERROR"},
-		{"expired, says the store", live, auth.ErrKeyExpired, auth.ErrStoreUnavailable, "ERROR"},
+		{"outage", live, down, "STORE_UNAVAILABLE", "ERROR"},
+		{"timeout of the store", live, context.DeadlineExceeded, "STORE_UNAVAILABLE", "ERROR"},
+		{"canceled by the store", live, context.Canceled, "STORE_UNAVAILABLE", "ERROR"},
+		{"timeout of the request", late, context.DeadlineExceeded, "STORE_UNAVAILABLE", "ERROR"},
+		{"the client is gone", gone, context.Canceled, "STORE_UNAVAILABLE", "DEBUG"},
+		{"the client is gone, wrapped", gone, fmt.Errorf("query: %w", context.Canceled), "STORE_UNAVAILABLE", "DEBUG"},
+		{"the client is gone, another error", gone, down, "STORE_UNAVAILABLE", "DEBUG"},
+		{"not found", live, auth.ErrNotFound, "INVALID_KEY", ""},
+		{"not found, wrapped", live, fmt.Errorf("store: %w", auth.ErrNotFound), "INVALID_KEY", ""},
+		{"not found, joined", live, errors.Join(down, auth.ErrNotFound), "INVALID_KEY", ""},
+		{"not found, by its method Is", live, notFoundError{}, "INVALID_KEY", ""},
+		{"not found, the client is gone", gone, auth.ErrNotFound, "INVALID_KEY", ""},
+		{"not found, by its text only", live, errors.New(auth.ErrNotFound.Error()), "STORE_UNAVAILABLE", "ERROR"},
+		{"another sentinel", live, auth.ErrInvalidKey, "STORE_UNAVAILABLE", "ERROR"},
+		{"missing key, says the store", live, auth.ErrMissingKey, "STORE_UNAVAILABLE", "ERROR"},
+		{"revoked, says the store", live, auth.ErrKeyRevoked, "STORE_UNAVAILABLE", "ERROR"},
+		{"disabled, says the store", live, auth.ErrKeyDisabled, "STORE_UNAVAILABLE", "ERROR"},
+		{"expired, says the store", live, auth.ErrKeyExpired, "STORE_UNAVAILABLE", "ERROR"},
+		{"forbidden, says the store", live, auth.ErrInsufficientScope, "STORE_UNAVAILABLE", "ERROR"},
+		{"a problem of the host", live, &auth.Problem{Status: 404, Code: "NO_TENANT"}, "STORE_UNAVAILABLE", "ERROR"},
 	} {
-		for _, store := range []auth.Store{
-			failingStore(c.err),
-			snapshotFunc(func(context.Context, auth.Hash) (auth.Snapshot, error) { return auth.NewSnapshot(goodRecord()), c.err }),
+		for call, do := range map[string]func(a *auth.Authenticator) (auth.Record, error){
+			"Authenticate": func(a *auth.Authenticator) (auth.Record, error) {
+				return a.Authenticate(requestWith(goodKey).WithContext(c.ctx))
+			},
+			"Verify": func(a *auth.Authenticator) (auth.Record, error) { return a.Verify(c.ctx, goodKey) },
 		} {
-			var out bytes.Buffer
-			a := auth.New(store, &auth.Options{Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-			got, err := a.Authenticate(requestWith(goodKey).WithContext(c.ctx))
-			if !errors.Is(err, c.want) || got.ID != "" || c.want == auth.ErrStoreUnavailable && (errors.Is(err, c.err) || strings.Contains(err.Error(), c.err.Error())) {
-				t.Errorf("%s: %v, %v, want %v", c.name, got, err, c.want)
+			name := c.name + ", " + call
+			logger, out := captureLog()
+			r, err := do(auth.New(failingStore(c.err), &auth.Options{Logger: logger}))
+			checkRecord(t, name, c.want)(r, err)
+			if strings.Contains(err.Error(), c.err.Error()) && c.want == "STORE_UNAVAILABLE" {
+				t.Errorf("%s: the error %q quotes that of the store", name, err)
 			}
-			s := out.String()
-			if c.level == "" && s != "" || c.level != "" && (strings.Count(s, "level=") != 1 || !strings.Contains(s, "level="+c.level) || !strings.Contains(s, c.err.Error())) {
-				t.Errorf("%s: logged %.300q, want %q", c.name, s, c.level)
+			var levels []string
+			for _, line := range out.lines(t) {
+				levels = append(levels, line["level"].(string))
+				if got := line["error"]; got != c.err.Error() {
+					t.Errorf("%s: logged the error %q, want %q", name, got, c.err)
+				}
+			}
+			if got := strings.Join(levels, " "); got != c.level {
+				t.Errorf("%s: log lines of the levels %q, want %q", name, got, c.level)
 			}
 		}
 	}
 }
 
-// TestLogHidesKeyAndHash: whatever way a store's error spells its arguments.
-func TestLogHidesKeyAndHash(t *testing.T) {
-	h := goodHash
-	for _, text := range []string{
-		goodKey, "a" + goodKey + "b", goodKey + goodKey, url.QueryEscape(goodKey), fmt.Sprintf("%q", goodKey),
-		h.String(), strings.ToUpper(h.String()), fmt.Sprint(h), fmt.Sprintf("%x %X %v %d %#v %q", h, h, h, h, h, h),
-		fmt.Sprintf("%x %X", h[:], h[:]), fmt.Sprintf(`\x%x`, h[:]), fmt.Sprint(h[:]), fmt.Sprintf("%x", h.String()),
-		base64.StdEncoding.EncodeToString(h[:]), base64.URLEncoding.EncodeToString(h[:]), base64.RawURLEncoding.EncodeToString(h[:]),
-		fmt.Sprintf("SELECT … [%v %s]: refused", h, goodKey),
+// TestStoreErrorIsNotDisclosed: what the client of a failed lookup is told does
+// not depend on the error.
+func TestStoreErrorIsNotDisclosed(t *testing.T) {
+	for _, err := range []error{
+		errors.New("password authentication failed for user api"),
+		&auth.Problem{Status: 404, Title: "tenant acme is unknown"},
+		auth.ErrKeyRevoked,
 	} {
-		var out bytes.Buffer
-		a := auth.New(failingStore(errors.New(text+" after 3 tries")), &auth.Options{Logger: slog.New(slog.NewJSONHandler(&out, nil))})
-		a.Authenticate(requestWith(goodKey))
-		s := out.String()
-		if leaksAnyhow(s, goodKey) || strings.Contains(strings.ToLower(s), h.String()[8:24]) || strings.Contains(s, fmt.Sprintf("%x", h.String()[8:24])) ||
-			strings.Contains(s, strings.Trim(fmt.Sprint(h[4:12]), "[]")) || strings.Contains(s, base64.StdEncoding.EncodeToString(h[:])[8:24]) ||
-			!strings.Contains(s, "after 3 tries") {
-			t.Errorf("an error of the form %.20q… left the key or its hash in the log", text)
+		a := auth.New(failingStore(err), &auth.Options{Logger: quiet()})
+		w := serve(a.Middleware(closed(t)), requestWith(goodKey))
+		want := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			auth.WriteProblem(w, r, auth.ErrStoreUnavailable)
+		}), requestWith(goodKey))
+		if w.Code != 503 {
+			t.Errorf("%v: status %d, want 503", err, w.Code)
+		}
+		if w.Body.String() != want.Body.String() {
+			t.Errorf("%v: answered %s, want %s", err, w.Body, want.Body)
 		}
 	}
 }
 
-// TestDefaultLogger: without a Logger it is slog.Default, as it is at the time.
-func TestDefaultLogger(t *testing.T) {
-	a := auth.New(failingStore(io.ErrUnexpectedEOF), nil)
-	previous := slog.Default()
-	defer slog.SetDefault(previous)
-	var out bytes.Buffer
-	slog.SetDefault(slog.New(slog.NewTextHandler(&out, nil)))
-	a.Authenticate(requestWith(goodKey))
-	if !strings.Contains(out.String(), "unexpected EOF") {
-		t.Errorf("logged %q", out.String())
-	}
-}
-
-func TestStorePanicPasses(t *testing.T) {
-	for _, store := range []auth.Store{
-		storeFunc(func(context.Context, auth.Hash) (auth.Record, error) { panic("store") }),
-		snapshotFunc(func(context.Context, auth.Hash) (auth.Snapshot, error) { panic("store") }),
+// TestStorePanics: a panic of the store reaches the host. Nothing is decided.
+func TestStorePanics(t *testing.T) {
+	decisions := 0
+	a := auth.New(storeFunc(func(context.Context, auth.Hash) (*auth.Record, error) { panic("of the store") }),
+		&auth.Options{OnDecision: func(context.Context, auth.Decision) { decisions++ }})
+	w := httptest.NewRecorder()
+	for name, call := range map[string]func(){
+		"Middleware":   func() { a.Middleware(closed(t)).ServeHTTP(w, requestWith(goodKey)) },
+		"Optional":     func() { a.Optional(closed(t)).ServeHTTP(w, requestWith(goodKey)) },
+		"Require":      func() { a.Require("a.b")(closed(t)).ServeHTTP(w, requestWith(goodKey)) },
+		"Authenticate": func() { a.Authenticate(requestWith(goodKey)) },
+		"Verify":       func() { a.Verify(t.Context(), goodKey) },
 	} {
-		decided := 0
-		a := auth.New(store, &auth.Options{OnDecision: func(*http.Request, auth.Decision) { decided++ }})
-		never := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })
-		for name, h := range map[string]http.Handler{"Middleware": a.Middleware(never), "Require": a.Require("a.b")(never)} {
-			w := httptest.NewRecorder()
-			if got := panicOf(func() { h.ServeHTTP(w, requestWith(goodKey)) }); got != "store" || w.Body.Len() > 0 || decided > 0 {
-				t.Errorf("%s: panic %q after %d decisions", name, got, decided)
-			}
+		if got := panicOf(call); got != "of the store" {
+			t.Errorf("%s: panic %q, want that of the store", name, got)
+		}
+		if got := w.Body.Len(); got > 0 {
+			t.Errorf("%s: %d bytes were written", name, got)
+		}
+		if decisions != 0 {
+			t.Errorf("%s: %d decisions, want 0", name, decisions)
 		}
 	}
 }
 
-// TestExpiryInstant: at the instant of the expiry itself a key is expired.
+// TestStoreEndsTheGoroutine: a store that ends the goroutine, as t.FailNow
+// does, opens nothing.
+func TestStoreEndsTheGoroutine(t *testing.T) {
+	decisions := 0
+	a := auth.New(storeFunc(func(context.Context, auth.Hash) (*auth.Record, error) {
+		runtime.Goexit()
+		return nil, nil
+	}), &auth.Options{OnDecision: func(context.Context, auth.Decision) { decisions++ }})
+	w := httptest.NewRecorder()
+	for name, call := range map[string]func(){
+		"Middleware":   func() { a.Middleware(closed(t)).ServeHTTP(w, requestWith(goodKey)) },
+		"Require":      func() { a.Require("a.b")(closed(t)).ServeHTTP(w, requestWith(goodKey)) },
+		"Authenticate": func() { a.Authenticate(requestWith(goodKey)) },
+		"Verify":       func() { a.Verify(t.Context(), goodKey) },
+	} {
+		done := make(chan struct{})
+		returned := false
+		go func() {
+			defer close(done)
+			call()
+			returned = true
+		}()
+		<-done
+		if returned {
+			t.Errorf("%s returned", name)
+		}
+		if got := w.Body.Len(); got > 0 {
+			t.Errorf("%s: %d bytes were written", name, got)
+		}
+		if decisions != 0 {
+			t.Errorf("%s: %d decisions, want 0", name, decisions)
+		}
+	}
+}
+
+// TestExpiryInstant: at the very instant of its expiry, a key is expired.
 func TestExpiryInstant(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		record := goodRecord()
@@ -425,176 +621,489 @@ func TestExpiryInstant(t *testing.T) {
 		a := auth.New(newStore(record), nil)
 		for _, c := range []struct {
 			wait time.Duration
-			want error
-		}{{0, nil}, {time.Hour - 1, nil}, {1, auth.ErrKeyExpired}, {1, auth.ErrKeyExpired}, {time.Hour, auth.ErrKeyExpired}} {
+			want string
+		}{
+			{0, "OK"},
+			{time.Hour - 1, "OK"},
+			{1, "KEY_EXPIRED"},
+			{1, "KEY_EXPIRED"},
+			{time.Hour, "KEY_EXPIRED"},
+		} {
 			time.Sleep(c.wait)
-			if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, c.want) {
-				t.Errorf("%v to go: %v, want %v", time.Until(record.ExpiresAt), err, c.want)
-			}
+			name := fmt.Sprint(time.Until(record.ExpiresAt), " before the expiry")
+			checkRecord(t, "Authenticate, "+name, c.want)(a.Authenticate(requestWith(goodKey)))
+			checkRecord(t, "Verify, "+name, c.want)(a.Verify(t.Context(), goodKey))
 		}
 	})
 }
 
-// TestPanicsAtStartUp: a programmer's mistake names the call and the value, unless that may be a key.
-func TestPanicsAtStartUp(t *testing.T) {
+// TestExpiryDuringTheLookup: the state counts as it is after the lookup,
+// however long that takes.
+func TestExpiryDuringTheLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		record := goodRecord()
+		record.ExpiresAt = time.Now().Add(time.Second)
+		a := auth.New(storeFunc(func(context.Context, auth.Hash) (*auth.Record, error) {
+			time.Sleep(2 * time.Second)
+			return &record, nil
+		}), nil)
+		checkRecord(t, "Authenticate", "KEY_EXPIRED")(a.Authenticate(requestWith(goodKey)))
+	})
+}
+
+// TestNewPanics: New panics on options that cannot work, and names the call and
+// the value, unless the value may be a key.
+func TestNewPanics(t *testing.T) {
 	store := newStore()
-	a := auth.New(store, nil)
-	h := http.NotFoundHandler()
-	prefix := func(p string) auth.KeyFormat { return auth.KeyFormat{Prefix: p} }
-	const rule = " is not 1 to 32 characters of A-Z a-z 0-9 _ -, ending in _"
+	prefix := func(p string) *auth.Options { return &auth.Options{Scheme: auth.Scheme{Prefix: p}} }
+	catalog := func(scopes ...auth.Scope) *auth.Options {
+		var c auth.Catalog
+		for _, s := range scopes {
+			c = append(c, auth.ScopeInfo{Scope: s})
+		}
+		return &auth.Options{Scheme: auth.Scheme{Catalog: c}}
+	}
+	hashers := func(list ...auth.Hasher) *auth.Options { return &auth.Options{Scheme: auth.Scheme{Hashers: list}} }
+	realm := func(realm string) *auth.Options { return &auth.Options{Realm: realm} }
+	base := func(base string) *auth.Options { return &auth.Options{ProblemBase: base} }
+	hidden := func(bytes int) string { return fmt.Sprintf("(not shown: %d bytes that may hold a key)", bytes) }
+	const (
+		prefixRule = " is not 1 to 32 characters of A-Z a-z 0-9 _ -, ending in _"
+		scopeRule  = ", which is not a valid scope"
+		realmRule  = " holds a control character"
+		baseRule   = " is not the start of a URI"
+		x32        = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	)
 	for _, c := range []struct {
-		call func()
-		want string
+		store auth.Store
+		opts  *auth.Options
+		want  string
 	}{
-		{func() { auth.New(nil, nil) }, "auth.New: the store is nil"},
-		{func() { auth.New(nil, &auth.Options{}) }, "auth.New: the store is nil"},
-		{func() { auth.New(store, &auth.Options{Hashers: []auth.Hasher{auth.SHA256, nil}}) }, "auth.New: there is a nil Hasher"},
-		{func() { auth.New(store, &auth.Options{Format: prefix("isk")}) }, `auth.New: KeyFormat prefix "isk"` + rule},
-		{func() { auth.New(store, &auth.Options{Format: prefix("i k_")}) }, `auth.New: KeyFormat prefix "i k_"` + rule},
-		{func() { auth.New(store, &auth.Options{Format: prefix("é_")}) }, `auth.New: KeyFormat prefix "é_"` + rule},
-		{func() { auth.New(store, &auth.Options{Format: prefix(strings.Repeat("x", 32) + "_")}) },
-			`auth.New: KeyFormat prefix "` + strings.Repeat("x", 32) + `_"` + rule},
-		{func() { auth.New(store, &auth.Options{Format: prefix(goodKey)}) }, "auth.New: KeyFormat prefix (not shown: 48 bytes that may hold a key)" + rule},
-		{func() { auth.New(store, &auth.Options{Realm: "a\nb"}) }, `auth.New: the realm "a\nb" holds a control character`},
-		{func() { auth.New(store, &auth.Options{Realm: "a\r"}) }, `auth.New: the realm "a\r" holds a control character`},
-		{func() { auth.New(store, &auth.Options{Realm: "\t"}) }, `auth.New: the realm "\t" holds a control character`},
-		{func() { auth.New(store, &auth.Options{Realm: "a\x00"}) }, `auth.New: the realm "a\x00" holds a control character`},
-		{func() { auth.New(store, &auth.Options{Realm: "\x7f"}) }, `auth.New: the realm "\x7f" holds a control character`},
-		{func() { auth.New(store, &auth.Options{ProblemBase: "://x"}) }, `auth.New: the problem base "://x" is not the start of a URI`},
-		{func() { auth.New(store, &auth.Options{ProblemBase: "http://a b/"}) }, `auth.New: the problem base "http://a b/" is not the start of a URI`},
-		{func() { prefix("isk").NewKey() }, `auth.KeyFormat.NewKey: KeyFormat prefix "isk"` + rule},
-		{func() { prefix("isk").ParseKey(goodKey) }, `auth.KeyFormat.ParseKey: KeyFormat prefix "isk"` + rule},
-		{func() { auth.NewKeyring(nil, nil) }, "auth.NewKeyring: the store is nil"},
-		{func() { auth.NewKeyring(store, &auth.KeyringOptions{Format: prefix("-")}) }, `auth.NewKeyring: KeyFormat prefix "-"` + rule},
-		{func() {
-			auth.NewKeyring(store, &auth.KeyringOptions{Catalog: auth.Catalog{{Scope: "a.b"}, {Scope: "no"}}})
-		},
-			`auth.NewKeyring: "no" in the Catalog is not a scope`},
-		{func() { auth.NewContext(nil, auth.Record{}) }, "auth.NewContext: the context is nil"}, //lint:ignore SA1012 that is the mistake
-		{func() { auth.NewUseRecorder(nil, nil) }, "auth.NewUseRecorder: the store is nil"},
-		{func() { auth.NewUseRecorder(store, &auth.UseRecorderOptions{Interval: -1}) }, "auth.NewUseRecorder: Interval -1ns or MaxKeys 0 is negative"},
-		{func() { auth.NewUseRecorder(store, &auth.UseRecorderOptions{MaxKeys: -1}) }, "auth.NewUseRecorder: Interval 0s or MaxKeys -1 is negative"},
-		{func() { auth.Require("documents") }, `auth.Require: "documents" is not a scope`},
-		{func() { auth.Require("") }, `auth.Require: "" is not a scope`},
-		{func() { auth.Require("a.b", "c.d", "Documents.read") }, `auth.Require: "Documents.read" is not a scope`},
-		{func() { auth.RequireAny("a.b", "documents.*.read") }, `auth.RequireAny: "documents.*.read" is not a scope`},
-		{func() { a.Require("a b") }, `auth.Authenticator.Require: "a b" is not a scope`},
-		{func() { a.RequireAny("a.b", "**") }, `auth.Authenticator.RequireAny: "**" is not a scope`},
-		{func() { auth.Require(goodKey) }, "auth.Require: (not shown: 48 bytes that may hold a key) is not a scope"},
-		{func() { a.Require("Bearer " + goodKey) }, "auth.Authenticator.Require: (not shown: 55 bytes that may hold a key) is not a scope"},
-		{func() { auth.Require(auth.Scope(goodKey[4:])) }, "auth.Require: (not shown: 44 bytes that may hold a key) is not a scope"},
-		{func() { auth.Require(auth.Scope(strings.Repeat("é", 300))) }, `auth.Require: "` + strings.Repeat("é", 50) + `"… is not a scope`},
-		{func() { a.Middleware(nil) }, "auth.Authenticator.Middleware: the handler is nil"},
-		{func() { a.Require("a.b")(nil) }, "auth.Authenticator.Require: the handler is nil"},
-		{func() { a.RequireAny("a.b")(nil) }, "auth.Authenticator.RequireAny: the handler is nil"},
-		{func() { auth.Require("a.b")(nil) }, "auth.Require: the handler is nil"},
-		{func() { auth.RequireAny("a.b")(nil) }, "auth.RequireAny: the handler is nil"},
-		{func() {
-			auth.New(store, &auth.Options{Realm: "é ü", ProblemBase: "urn:x:", Format: prefix(strings.Repeat("x", 31) + "_")})
-		}, ""},
-		{func() { a.Require("*", "a.*", "b.c.d")(a.Middleware(h)) }, ""},
+		{nil, nil, "auth.New: the store is nil"},
+		{nil, &auth.Options{}, "auth.New: the store is nil"},
+		{(*mapStore)(nil), nil, "auth.New: the store is a nil *auth_test.mapStore"},
+		{(*countingStore)(nil), nil, "auth.New: the store is a nil *auth_test.countingStore"},
+		{storeFunc(nil), nil, "auth.New: the store is a nil auth_test.storeFunc"},
+
+		{store, prefix("isk"), `auth.New: the prefix "isk"` + prefixRule},
+		{store, prefix("-"), `auth.New: the prefix "-"` + prefixRule},
+		{store, prefix("i k_"), `auth.New: the prefix "i k_"` + prefixRule},
+		{store, prefix("i.k_"), `auth.New: the prefix "i.k_"` + prefixRule},
+		{store, prefix("isk_\n"), `auth.New: the prefix "isk_\n"` + prefixRule},
+		{store, prefix("é_"), `auth.New: the prefix "é_"` + prefixRule},
+		{store, prefix(x32 + "_"), `auth.New: the prefix "` + x32 + `_"` + prefixRule},
+		{store, prefix(goodKey), "auth.New: the prefix " + hidden(48) + prefixRule},
+
+		{store, hashers(nil), "auth.New: one of the hashers is nil"},
+		{store, hashers(auth.SHA256(nil), nil), "auth.New: one of the hashers is nil"},
+
+		{store, catalog("a.b", "a..b"), `auth.New: the catalog lists "a..b"` + scopeRule},
+		{store, catalog(""), `auth.New: the catalog lists ""` + scopeRule},
+		{store, catalog("a.b", "a b"), `auth.New: the catalog lists "a b"` + scopeRule},
+		{store, catalog("*.a"), `auth.New: the catalog lists "*.a"` + scopeRule},
+		{store, catalog(auth.Scope("." + goodKey[4:])), "auth.New: the catalog lists " + hidden(45) + scopeRule},
+
+		{store, realm("a\nb"), `auth.New: the realm "a\nb"` + realmRule},
+		{store, realm("a\r"), `auth.New: the realm "a\r"` + realmRule},
+		{store, realm("\t"), `auth.New: the realm "\t"` + realmRule},
+		{store, realm("a\x00"), `auth.New: the realm "a\x00"` + realmRule},
+		{store, realm("\x1b[31m"), `auth.New: the realm "\x1b[31m"` + realmRule},
+		{store, realm("\x7f"), `auth.New: the realm "\x7f"` + realmRule},
+		{store, realm(goodKey[4:] + "\n"), "auth.New: the realm " + hidden(45) + realmRule},
+
+		{store, base("://x"), `auth.New: the problem base "://x"` + baseRule},
+		{store, base("http://a b/"), `auth.New: the problem base "http://a b/"` + baseRule},
+		{store, base("/errors/\n"), `auth.New: the problem base "/errors/\n"` + baseRule},
+		{store, base("://" + goodKey), "auth.New: the problem base " + hidden(51) + baseRule},
+
+		{store, nil, ""},
+		{store, &auth.Options{}, ""},
+		{store, prefix("_"), ""},
+		{store, prefix(strings.Repeat("x", 31) + "_"), ""},
+		{store, prefix("aZ0-9_"), ""},
+		{store, catalog(), ""},
+		{store, catalog("*", "a.*", "a.b", "admin", "a:b"), ""},
+		{store, &auth.Options{Realm: "é ü", ProblemBase: "urn:x:"}, ""},
+		{store, &auth.Options{Realm: `"\`, ProblemBase: "/errors/?code="}, ""},
 	} {
-		if got := panicOf(c.call); got != c.want {
+		got := panicOf(func() { auth.New(c.store, c.opts) })
+		if got != c.want {
 			t.Errorf("panic %q, want %q", got, c.want)
 		}
-	}
-}
-
-// denying changes the Lookup of the store that it embeds.
-type denying struct{ *auth.MemoryStore }
-
-func (denying) Lookup(context.Context, auth.Hash) (auth.Record, error) {
-	return auth.Record{}, auth.ErrNotFound
-}
-
-// uncomparable does so too, and cannot be compared.
-type uncomparable struct {
-	denying
-	_ []int
-}
-
-// TestEmbeddedSnapshotStore: the Lookup of a type that embeds a SnapshotStore is the one that counts.
-func TestEmbeddedSnapshotStore(t *testing.T) {
-	m := new(auth.MemoryStore)
-	if err := m.Insert(t.Context(), goodRecord()); err != nil {
-		t.Fatal(err)
-	}
-	for _, store := range []auth.Store{denying{m}, &denying{m}, uncomparable{denying: denying{m}}} {
-		if got, err := auth.New(store, nil).Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrInvalidKey) {
-			t.Errorf("%T: %v, %v", store, got, err)
+		if leaks(got, goodKey) {
+			t.Errorf("the panic %q holds a key", got)
 		}
 	}
 }
 
-// TestStoreErrorsAreHidden: however a driver spells the hash or the key in its error, the log does not.
-func TestStoreErrorsAreHidden(t *testing.T) {
-	var high auth.Hash // no byte of it is ASCII
-	for i := range high {
-		high[i] = 0xff - byte(i)
+// TestOptionsAreCopied: what the caller does with its Options after New changes
+// nothing.
+func TestOptionsAreCopied(t *testing.T) {
+	hashers := []auth.Hasher{auth.BLAKE2b(nil)}
+	catalog := auth.Catalog{{Scope: "a.b"}}
+	opts := &auth.Options{
+		Scheme:      auth.Scheme{Hashers: hashers, Catalog: catalog},
+		Realm:       "one",
+		ProblemBase: "/one/",
+		Logger:      quiet(),
 	}
-	for _, hash := range []auth.Hash{goodHash, high} {
-		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%+q", "%x", "%X", "% x", "%#x", "%o", "%d", "%b", "%c", "%U"} {
-			for _, v := range []any{hash, hash[:], [32]byte(hash), string(hash[:]), &hash, goodKey} {
-				if k, ok := v.(string); ok && k == goodKey && format != "%v" && format != "%s" && format != "%q" {
-					continue // nobody has the key in another form
+	a := auth.New(newStore(goodRecord()), opts)
+	hashers[0] = nil
+	catalog[0].Scope = "x.y"
+	decisions := 0
+	*opts = auth.Options{
+		Scheme:       auth.Scheme{Prefix: "two_", AlsoAccept: func(string) bool { return true }},
+		Realm:        "two",
+		ProblemBase:  "/two/",
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) bool { return true },
+		OnDecision:   func(context.Context, auth.Decision) { decisions++ },
+		Logger:       slog.New(panicHandler{}),
+	}
+
+	checkRecord(t, "hashers and prefix", "OK")(a.Authenticate(requestWith(goodKey)))
+	checkRecord(t, "AlsoAccept", "INVALID_FORMAT")(a.Authenticate(requestWith("x")))
+	if got := panicOf(func() { a.Require("a.b") }); got != "" {
+		t.Errorf("a scope of the catalog: panic %q", got)
+	}
+	if got := panicOf(func() { a.Require("x.y") }); got == "" {
+		t.Error("a scope that was put into the catalog later: no panic")
+	}
+	w := serve(a.Middleware(closed(t)), requestWith("x"))
+	if got, want := w.Header().Get("WWW-Authenticate"), `Bearer realm="one", error="invalid_token"`; got != want {
+		t.Errorf("challenge %s, want %s", got, want)
+	}
+	if got, want := problemIn(t, w).Type, "/one/unauthorized"; got != want {
+		t.Errorf("problem type %s, want %s", got, want)
+	}
+	if decisions != 0 {
+		t.Errorf("a hook that was set later was called %d times", decisions)
+	}
+
+	a = auth.New(failingStore(io.ErrUnexpectedEOF), &auth.Options{Logger: quiet()})
+	checkRecord(t, "Logger", "STORE_UNAVAILABLE")(a.Authenticate(requestWith(goodKey)))
+}
+
+// A panicHandler panics at each log line.
+type panicHandler struct{ slog.Handler }
+
+func (panicHandler) Enabled(context.Context, slog.Level) bool { panic("logged") }
+
+// TestNewDoesNotChangeOptions: Options that are shared by two Authenticators
+// are not changed by New.
+func TestNewDoesNotChangeOptions(t *testing.T) {
+	opts := new(auth.Options)
+	auth.New(newStore(), opts)
+	if !reflect.DeepEqual(opts, new(auth.Options)) {
+		t.Errorf("New has changed its Options to %+v", opts)
+	}
+}
+
+// TestDefaultLogger: without a Logger, it is slog.Default() at the time of the
+// call.
+func TestDefaultLogger(t *testing.T) {
+	a := auth.New(failingStore(io.ErrUnexpectedEOF), nil)
+	one := defaultLog(t)
+	a.Authenticate(requestWith(goodKey))
+	if got := one.String(); strings.Count(got, "unexpected EOF") != 1 {
+		t.Errorf("the first default logger wrote %q, want one line", got)
+	}
+	two := defaultLog(t)
+	a.Authenticate(requestWith(goodKey))
+	if got := two.String(); strings.Count(got, "unexpected EOF") != 1 {
+		t.Errorf("the second default logger wrote %q, want one line", got)
+	}
+	if got := one.String(); strings.Count(got, "unexpected EOF") != 1 {
+		t.Errorf("the first default logger has written again: %q", got)
+	}
+
+	own, out := captureLog()
+	auth.New(failingStore(io.ErrUnexpectedEOF), &auth.Options{Logger: own}).Authenticate(requestWith(goodKey))
+	if got := out.String(); strings.Count(got, "unexpected EOF") != 1 {
+		t.Errorf("the own Logger wrote %q, want one line", got)
+	}
+	if got := two.String(); strings.Count(got, "unexpected EOF") != 1 {
+		t.Errorf("the default logger has written with an own Logger: %q", got)
+	}
+}
+
+// TestReturnedRecordIsACopy: Authenticate and Verify return a copy, which the
+// caller may change.
+func TestReturnedRecordIsACopy(t *testing.T) {
+	stored := scopedRecord("a.b")
+	a := auth.New(storeFunc(func(context.Context, auth.Hash) (*auth.Record, error) { return &stored, nil }), nil)
+	for name, call := range map[string]func() (auth.Record, error){
+		"Authenticate": func() (auth.Record, error) { return a.Authenticate(requestWith(goodKey)) },
+		"Verify":       func() (auth.Record, error) { return a.Verify(t.Context(), goodKey) },
+		"Authenticate, vouched": func() (auth.Record, error) {
+			r := httptest.NewRequest("GET", "/", nil)
+			return a.Authenticate(r.WithContext(a.Vouch(t.Context(), stored)))
+		},
+	} {
+		r, err := call()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if want := scopedRecord("a.b"); !reflect.DeepEqual(r, want) {
+			t.Errorf("%s: got %#v, want %#v", name, r, want)
+		}
+		r.Scopes[0] = "*"
+		r.Metadata["env"] = "changed"
+		r.Name = "changed"
+		if want := scopedRecord("a.b"); !reflect.DeepEqual(stored, want) {
+			t.Fatalf("%s: a change of the returned record reached the store", name)
+		}
+	}
+}
+
+// TestAuthenticateVouched: without a Bearer credential, Authenticate accepts
+// who was vouched for.
+func TestAuthenticateVouched(t *testing.T) {
+	a, other := auth.New(newStore(goodRecord()), nil), auth.New(newStore(goodRecord()), nil)
+	session := auth.Record{ID: "session_7", Scopes: auth.Scopes{"a.b"}}
+	revoked := session
+	revoked.RevokedAt = epoch
+	for _, c := range []struct {
+		name       string
+		ctx        context.Context
+		credential string
+		want, id   string
+	}{
+		{"vouched", a.Vouch(t.Context(), session), "", "OK", "session_7"},
+		{"vouched, another scheme", a.Vouch(t.Context(), session), "Basic x", "OK", "session_7"},
+		{"vouched, a good key", a.Vouch(t.Context(), session), "Bearer " + goodKey, "OK", "key_good"},
+		{"vouched, a bad key", a.Vouch(t.Context(), session), "Bearer isk_x", "INVALID_KEY", ""},
+		{"vouched, revoked", a.Vouch(t.Context(), revoked), "", "KEY_REVOKED", ""},
+		{"vouched, revoked, a good key", a.Vouch(t.Context(), revoked), "Bearer " + goodKey, "OK", "key_good"},
+		{"vouched by another Authenticator", other.Vouch(t.Context(), session), "", "MISSING_KEY", ""},
+		{"not vouched", t.Context(), "", "MISSING_KEY", ""},
+	} {
+		r := httptest.NewRequest("GET", "/", nil).WithContext(c.ctx)
+		r.Header.Set("Authorization", c.credential)
+		record, err := a.Authenticate(r)
+		if got := codeOf(err); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if record.ID != c.id {
+			t.Errorf("%s: the record of %q, want that of %q", c.name, record.ID, c.id)
+		}
+	}
+}
+
+func TestAuthenticateWithoutHeader(t *testing.T) {
+	a := auth.New(newStore(goodRecord()), nil)
+	checkRecord(t, "the zero Request", "MISSING_KEY")(a.Authenticate(&http.Request{}))
+}
+
+func TestVerify(t *testing.T) {
+	var last *auth.Decision
+	a := auth.New(newStore(goodRecord()), &auth.Options{
+		OnDecision: func(_ context.Context, d auth.Decision) { last = &d },
+	})
+	for _, c := range []struct{ key, want string }{
+		{goodKey, "OK"},
+		{"", "MISSING_KEY"},
+		{" ", "INVALID_FORMAT"},
+		{"x", "INVALID_FORMAT"},
+		{"Bearer " + goodKey, "INVALID_FORMAT"},
+		{" " + goodKey, "INVALID_FORMAT"},
+		{goodKey + " ", "INVALID_KEY"},
+		{goodKey + "\n", "INVALID_KEY"},
+		{goodKey[4:], "INVALID_FORMAT"},
+		{goodHash.String(), "INVALID_FORMAT"},
+		{"isk_" + goodHash.String(), "INVALID_KEY"},
+		{"isk_…U1v2", "INVALID_KEY"},
+		{keyOf("A"), "INVALID_KEY"},
+	} {
+		last = nil
+		checkRecord(t, strconv.Quote(c.key), c.want)(a.Verify(t.Context(), c.key))
+		if last == nil {
+			t.Errorf("%q: no decision", c.key)
+			continue
+		}
+		if last.Request != nil {
+			t.Errorf("%q: the Decision has a Request", c.key)
+		}
+		if got := codeOf(last.Err); got != c.want {
+			t.Errorf("%q: the Decision says %s, want %s", c.key, got, c.want)
+		}
+		if got := last.Step; got != auth.StepAuthenticate {
+			t.Errorf("%q: the step is %s, want %s", c.key, got, auth.StepAuthenticate)
+		}
+	}
+
+	// Verify looks at nothing but the key.
+	ctx := a.Vouch(t.Context(), goodRecord())
+	checkRecord(t, "vouched, no key", "MISSING_KEY")(a.Verify(ctx, ""))
+}
+
+// TestStoreGetsTheContext: the store gets the context of the request, with its
+// values.
+func TestStoreGetsTheContext(t *testing.T) {
+	type tenantKey struct{}
+	var got any
+	record := goodRecord()
+	a := auth.New(storeFunc(func(ctx context.Context, _ auth.Hash) (*auth.Record, error) {
+		got = ctx.Value(tenantKey{})
+		return &record, nil
+	}), nil)
+	ctx := context.WithValue(t.Context(), tenantKey{}, "acme")
+	for name, call := range map[string]func(){
+		"Authenticate": func() { a.Authenticate(requestWith(goodKey).WithContext(ctx)) },
+		"Verify":       func() { a.Verify(ctx, goodKey) },
+		"Middleware":   func() { serve(a.Middleware(http.NotFoundHandler()), requestWith(goodKey).WithContext(ctx)) },
+	} {
+		got = nil
+		call()
+		if got != "acme" {
+			t.Errorf("%s: the store found %v in its context, want acme", name, got)
+		}
+	}
+}
+
+func TestBearer(t *testing.T) {
+	for _, c := range []struct {
+		fields []string
+		want   string
+	}{
+		{[]string{"Bearer x"}, "x"},
+		{[]string{"bearer x"}, "x"},
+		{[]string{"BEARER x"}, "x"},
+		{[]string{"bEaReR x"}, "x"},
+		{[]string{"Bearer    x"}, "x"},
+		{[]string{"  Bearer x\t "}, "x"},
+		{[]string{"\tBearer x"}, "x"},
+		{[]string{"Bearer x y"}, "x y"},
+		{[]string{"Bearer x,y"}, "x,y"},
+		{[]string{"Bearer \tx"}, "\tx"},
+		{[]string{`Bearer "x"`}, `"x"`},
+		{[]string{"Bearer Bearer x"}, "Bearer x"},
+		{[]string{"Bearer x\n"}, "x\n"},
+		{[]string{"Bearer x\u00a0 "}, "x\u00a0"},
+		{[]string{"Bearer " + goodKey}, goodKey},
+
+		{nil, ""},
+		{[]string{""}, ""},
+		{[]string{" "}, ""},
+		{[]string{"Bearer"}, ""},
+		{[]string{"Bearer "}, ""},
+		{[]string{"Bearer \t"}, ""},
+		{[]string{"Bearer\tx"}, ""},
+		{[]string{"Bearerx"}, ""},
+		{[]string{"Bearer:x"}, ""},
+		{[]string{"Bearers x"}, ""},
+		{[]string{"Beare x"}, ""},
+		{[]string{"x"}, ""},
+		{[]string{"Basic x"}, ""},
+		{[]string{"\x02earer x"}, ""}, // the letters without their highest bits
+		{[]string{"\"earer x"}, ""},
+		{[]string{"Bea\u200brer x"}, ""},
+		{[]string{"\u00a0Bearer x"}, ""},
+		{[]string{"Bearer\u00a0x"}, ""},
+		{[]string{"\nBearer x"}, ""},
+
+		{[]string{"Bearer x", "Bearer y"}, "x, Bearer y"},
+		{[]string{"Bearer x", "Bearer x"}, "x, Bearer x"},
+		{[]string{"Bearer x", ""}, "x,"},
+		{[]string{"Bearer x", "", ""}, "x, ,"},
+		{[]string{"Bearer x", "Basic y"}, "x, Basic y"},
+		{[]string{"", "Bearer x"}, ""},
+		{[]string{" ", "Bearer x"}, ""},
+		{[]string{"Basic x", "Bearer y"}, ""},
+		{[]string{"Bearer", "x"}, ""},
+		{[]string{"", ""}, ""},
+	} {
+		if got := auth.Bearer(c.fields...); got != c.want {
+			t.Errorf("Bearer(%q) = %q, want %q", c.fields, got, c.want)
+		}
+	}
+}
+
+// TestSeveralFieldsAreNoKey: no number of fields, in no order, makes a key of
+// several fields.
+func TestSeveralFieldsAreNoKey(t *testing.T) {
+	a := auth.New(newStore(goodRecord()), nil)
+	values := []string{
+		"Bearer " + goodKey, "bearer " + goodKey + " ", goodKey,
+		"", " ", ",", "Bearer", "Bearer ", "Bearer isk_x", "Basic x",
+	}
+	tried := 0
+	for _, one := range values {
+		for _, two := range values {
+			for _, fields := range [][]string{{one, two}, {one, two, one}, {one, two, two}, {one, one, two}} {
+				tried++
+				if key := auth.Bearer(fields...); key == goodKey {
+					t.Errorf("Bearer(%q) is the key", fields)
 				}
-				text := fmt.Sprintf(format, v)
-				var out bytes.Buffer
-				a := auth.New(storeFunc(func(context.Context, auth.Hash) (auth.Record, error) {
-					return auth.Record{}, errors.New("query failed: " + text + " was the argument")
-				}), &auth.Options{Hashers: []auth.Hasher{func(string) auth.Hash { return hash }}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
-				if _, err := a.Authenticate(requestWith(goodKey)); !errors.Is(err, auth.ErrStoreUnavailable) {
-					t.Fatal(err)
-				}
-				var line struct{ Error string }
-				if err := json.Unmarshal(out.Bytes(), &line); err != nil {
-					t.Fatal(err)
-				}
-				if !strings.Contains(line.Error, "[hash]") && !strings.Contains(line.Error, "[key]") || len(line.Error) > 80 {
-					t.Errorf("%s of %T: %s", format, v, line.Error)
+				r := &http.Request{Header: http.Header{"Authorization": fields}}
+				if _, err := a.Authenticate(r); err == nil {
+					t.Errorf("%q is accepted", fields)
 				}
 			}
 		}
 	}
+	if tried != 400 {
+		t.Errorf("%d combinations, want 400", tried)
+	}
 }
 
-// TestLogHidesOddSpellings: whatever looks like a key or a hash is no text for a log; what does not, stays.
-func TestLogHidesOddSpellings(t *testing.T) {
-	logged := func(text string) string {
-		var out bytes.Buffer
-		a := auth.New(failingStore(errors.New("query: "+text+" failed")), &auth.Options{Logger: slog.New(slog.NewJSONHandler(&out, nil))})
-		a.Authenticate(requestWith(goodKey))
-		var line struct{ Error string }
-		if err := json.Unmarshal(out.Bytes(), &line); err != nil {
-			t.Fatal(err)
-		}
-		return line.Error
+// TestRefusedAllocations: at most 8 allocations for a refused request, also in
+// an outage.
+func TestRefusedAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector changes what is allocated")
 	}
-	each := func(format, sep string) string {
-		var list []string
-		for _, b := range goodHash {
-			list = append(list, fmt.Sprintf(format, b))
-		}
-		return strings.Join(list, sep)
-	}
-	numbers, _ := json.Marshal([32]byte(goodHash))
-	hex := goodHash.String()
-	for _, spelling := range []string{
-		url.QueryEscape(base64.StdEncoding.EncodeToString(goodHash[:])), url.QueryEscape(base64.URLEncoding.EncodeToString(goodHash[:])),
-		each("%%%02X", ""), string(numbers), each("%02x", ":"), each("%02x", "\n"), each(`\%03o`, ""), each("%03d", " "), each("%08b", " "),
-		each("%#x", " "), each("%#o", ","), hex[:62], hex[:43], each(`\\x%02x`, ""), url.QueryEscape(goodKey) + "%0A",
+	outage := fmt.Errorf("lookup: %w", errors.New("failed to connect to `user=api database=keys`: "+
+		"127.0.0.1:5432 (127.0.0.1): dial error: dial tcp 127.0.0.1:5432: connect: connection refused"))
+	const good = "Bearer " + goodKey
+	for _, c := range []struct {
+		name          string
+		store         auth.Store
+		authorization string
+		want          int
+	}{
+		{"missing", newStore(goodRecord()), "", 401},
+		{"format", newStore(goodRecord()), "Bearer x", 401},
+		{"malformed", newStore(goodRecord()), "Bearer isk_x", 401},
+		{"long", newStore(goodRecord()), "Bearer isk_" + strings.Repeat("x", 10_000), 401},
+		{"unknown", newStore(goodRecord()), "Bearer " + keyOf("A"), 401},
+		{"revoked", newStore(recordIn("revoked", "a.x")), good, 401},
+		{"disabled", newStore(recordIn("disabled", "a.x")), good, 401},
+		{"expired", newStore(recordIn("expired", "a.x")), good, 401},
+		{"scope", newStore(scopedRecord("b.x")), good, 403},
+		{"outage", failingStore(outage), good, 503},
+		{"canceled by the store", failingStore(context.Canceled), good, 503},
 	} {
-		got := logged(spelling)
-		if !strings.HasPrefix(got, "query: ") || !strings.HasSuffix(got, " failed") || len(got) > 40 {
-			t.Errorf("%s is logged as %q", spelling, got)
-		}
-	}
-	for _, plain := range []string{
-		"dial tcp 127.0.0.1:5432: connect: connection refused", "request id 5f0c3c3e-8d9d-4b6e-9c0a-3e7f5a1b2c3d",
-		`ERROR: relation "api_keys" does not exist (SQLSTATE 42P01)`, "délai dépassé", "https://keys.example.com/v1/keys?limit=1",
-	} {
-		if got := logged(plain); got != "query: "+plain+" failed" {
-			t.Errorf("%q is logged as %q", plain, got)
+		for hasherName, hasher := range map[string]auth.Hasher{
+			"BLAKE2b": auth.BLAKE2b(nil),
+			"SHA256":  auth.SHA256(nil),
+		} {
+			store := c.store
+			if s, ok := store.(*mapStore); ok && hasherName == "SHA256" {
+				r := *first(s.Lookup(t.Context(), goodHash))
+				r.Hash = hasher(goodKey)
+				store = newStore(r)
+			}
+			a := auth.New(store, &auth.Options{
+				Scheme: auth.Scheme{Hashers: []auth.Hasher{hasher}},
+				Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			})
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", c.authorization)
+			for name, h := range map[string]http.Handler{
+				"Middleware and Require": a.Middleware(auth.Require("a.x")(closed(t))),
+				"Optional and Require":   a.Optional(auth.Require("a.x")(closed(t))),
+				"Require":                a.Require("a.x")(closed(t)),
+			} {
+				name = fmt.Sprintf("%s, %s, %s", c.name, name, hasherName)
+				if got := serve(h, r).Code; got != c.want {
+					t.Errorf("%s: status %d, want %d", name, got, c.want)
+				}
+				w := nullWriter{http.Header{}}
+				if got := testing.AllocsPerRun(200, func() { h.ServeHTTP(w, r) }); got > 8 {
+					t.Errorf("%s: %v allocations, want at most 8", name, got)
+				}
+			}
 		}
 	}
 }

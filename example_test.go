@@ -1,447 +1,364 @@
 package auth_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"expvar"
 	"fmt"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
-// The handler of all these examples.
 func list(w http.ResponseWriter, r *http.Request) {
 	key, _ := auth.FromContext(r.Context())
-	fmt.Fprintf(w, "the documents of %s", key.Owner)
+	fmt.Fprintln(w, "the documents of", key.Owner)
 }
 
-// ask sends h a request with a key, and returns the status with the body, or with the code of the problem.
-func ask(h http.Handler, method, path, key string) string {
-	r := httptest.NewRequest(method, path, nil)
-	if key != "" {
-		r.Header.Set("Authorization", "Bearer "+key)
-	}
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	var problem auth.Problem
-	if json.Unmarshal(w.Body.Bytes(), &problem) == nil {
-		return fmt.Sprint(w.Code, " ", problem.Code)
-	}
-	return strings.TrimSpace(fmt.Sprint(w.Code, " ", w.Body))
-}
-
-// create makes a key that holds these scopes.
-func create(keyring *auth.Keyring, scopes ...auth.Scope) (auth.Record, string) {
-	record, key, err := keyring.Create(context.Background(), auth.Grant{Name: "Example", Owner: "org_1", Scopes: scopes})
+// create creates a key of org_1 with these scopes.
+func create(manager *keyring.Manager, scopes ...auth.Scope) (auth.Record, string) {
+	record, key, err := manager.Unconfined("example").Create(context.Background(), keyring.Spec{
+		Name: "Production Backend", Owner: "org_1", Scopes: scopes})
 	if err != nil {
 		log.Fatal(err)
 	}
 	return record, key.Reveal()
 }
 
-func Example() {
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	_, key, err := keyring.Create(context.Background(), auth.Grant{
-		Name:   "Production Backend",
-		Owner:  "org_1",
-		Scopes: auth.Scopes{"documents.read"},
-	})
-	if err != nil {
-		log.Fatal(err)
+// get sends a request to h, with a key unless it is "", and prints the answer:
+// the body, or the code of the problem.
+func get(h http.Handler, path, key string) {
+	r := httptest.NewRequest("GET", path, nil)
+	if key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
 	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	body := strings.TrimSpace(w.Body.String())
+	var problem auth.Problem
+	if json.Unmarshal(w.Body.Bytes(), &problem) == nil && problem.Code != "" {
+		body = problem.Code
+	}
+	fmt.Println(w.Code, body)
+}
+
+// An API whose routes require scopes.
+func Example() {
+	store := new(keyring.MemoryStore)
+	manager := keyring.NewManager(store, nil)
+	a := auth.New(store, nil)
 
 	mux := http.NewServeMux()
 	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(http.HandlerFunc(list)))
-	mux.Handle("DELETE /api/v1/documents/{id}", auth.Require("documents.delete")(http.HandlerFunc(list)))
-	app := auth.New(store, nil).Middleware(mux)
+	mux.Handle("GET /api/v1/campaigns", auth.Require("campaigns.read")(http.HandlerFunc(list)))
+	app := a.Middleware(mux)
 
-	fmt.Println(ask(app, "GET", "/api/v1/documents", key.Reveal()))
-	fmt.Println(ask(app, "DELETE", "/api/v1/documents/1", key.Reveal()))
-	fmt.Println(ask(app, "GET", "/api/v1/documents", ""))
+	record, key := create(manager, "documents.*")
+	get(app, "/api/v1/documents", key)
+	get(app, "/api/v1/campaigns", key)
+	get(app, "/api/v1/documents", "")
+	if err := manager.Unconfined("example").Revoke(context.Background(), record.ID); err != nil {
+		log.Fatal(err)
+	}
+	get(app, "/api/v1/documents", key)
 	// Output:
 	// 200 the documents of org_1
 	// 403 INSUFFICIENT_SCOPE
 	// 401 MISSING_KEY
-}
-
-// A route may need several scopes, all of them.
-func ExampleRequire() {
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	a := auth.New(store, nil)
-
-	mux := http.NewServeMux()
-	mux.Handle("POST /api/v1/documents", auth.Require("documents.create", "documents.send")(http.HandlerFunc(list)))
-	app := a.Middleware(mux)
-
-	_, one := create(keyring, "documents.create")
-	_, both := create(keyring, "documents.create", "documents.send")
-	_, wildcard := create(keyring, "documents.*")
-	fmt.Println(ask(app, "POST", "/api/v1/documents", one))
-	fmt.Println(ask(app, "POST", "/api/v1/documents", both))
-	fmt.Println(ask(app, "POST", "/api/v1/documents", wildcard))
-	// Output:
-	// 403 INSUFFICIENT_SCOPE
-	// 200 the documents of org_1
-	// 200 the documents of org_1
-}
-
-func ExampleRequireAny() {
-	store := new(auth.MemoryStore)
-	a := auth.New(store, nil)
-
-	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents/{id}", auth.RequireAny("documents.read", "documents.write")(http.HandlerFunc(list)))
-	app := a.Middleware(mux)
-
-	_, key := create(auth.NewKeyring(store, nil), "documents.write")
-	fmt.Println(ask(app, "GET", "/api/v1/documents/1", key))
-	// Output: 200 the documents of org_1
-}
-
-// An Authenticator's own Require needs no Middleware: for an API of which only some routes take keys.
-func ExampleAuthenticator_Require() {
-	store := new(auth.MemoryStore)
-	a := auth.New(store, nil)
-
-	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") })
-
-	_, key := create(auth.NewKeyring(store, nil), "documents.read")
-	fmt.Println(ask(mux, "GET", "/api/v1/documents", key))
-	fmt.Println(ask(mux, "GET", "/healthz", ""))
-	// Output:
-	// 200 the documents of org_1
-	// 200 ok
-}
-
-// Authenticate decides and writes nothing: for a handler that treats strangers and keys differently.
-func ExampleAuthenticator_Authenticate() {
-	store := new(auth.MemoryStore)
-	a := auth.New(store, nil)
-
-	price := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key, err := a.Authenticate(r)
-		switch {
-		case errors.Is(err, auth.ErrMissingKey):
-			fmt.Fprint(w, "list price")
-		case err != nil:
-			auth.WriteProblem(w, r, err)
-		default:
-			fmt.Fprintf(w, "the price for %s", key.Owner)
-		}
-	})
-
-	_, key := create(auth.NewKeyring(store, nil))
-	fmt.Println(ask(price, "GET", "/price", ""))
-	fmt.Println(ask(price, "GET", "/price", key))
-	fmt.Println(ask(price, "GET", "/price", "isk_wrong"))
-	// Output:
-	// 200 list price
-	// 200 the price for org_1
-	// 401 INVALID_KEY
-}
-
-func ExampleKeyring_Create() {
-	ctx := context.Background()
-	keyring := auth.NewKeyring(new(auth.MemoryStore), &auth.KeyringOptions{Catalog: auth.DefaultCatalog})
-
-	record, key, err := keyring.Create(ctx, auth.Grant{
-		Name:      "Production Backend",
-		Owner:     "org_1",
-		CreatedBy: "ada@example.com",
-		Scopes:    auth.Scopes{"documents.*", "templates.read"},
-		ExpiresAt: time.Now().AddDate(0, 3, 0),
-		Metadata:  map[string]string{"environment": "production"},
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(record.Name, record.Scopes)
-	fmt.Println(key.Hint() == record.Hint, len(key.Reveal())) // Reveal it once, to whoever asked for it
-
-	// A key that makes keys hands on no more than it holds.
-	_, _, err = keyring.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"org.read"}, Ceiling: record.Scopes})
-	fmt.Println(err)
-	// A Catalog finds typing errors.
-	_, _, err = keyring.Create(ctx, auth.Grant{Name: "Helper", Scopes: auth.Scopes{"document.read"}})
-	fmt.Println(errors.Is(err, auth.ErrInvalidArgument))
-	// Output:
-	// Production Backend [documents.* templates.read]
-	// true 48
-	// auth: create key: the API key lacks a required scope: org.read is above the ceiling
-	// true
-}
-
-func ExampleKeyring_Rotate() {
-	ctx := context.Background()
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	app := auth.New(store, nil).Require("documents.read")(http.HandlerFunc(list))
-	record, old := create(keyring, "documents.read")
-
-	// Both keys work for a day: time to bring the new one to where the old one is used.
-	successor, key, err := keyring.Rotate(ctx, record.ID, 24*time.Hour)
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(successor.Name, successor.Scopes, successor.Replaces == record.ID)
-	fmt.Println(ask(app, "GET", "/", old))
-	fmt.Println(ask(app, "GET", "/", key.Reveal()))
-
-	_, _, err = keyring.Rotate(ctx, record.ID, 0)
-	fmt.Println(errors.Is(err, auth.ErrSuperseded)) // a key rotates once
-	// Output:
-	// Example [documents.read] true
-	// 200 the documents of org_1
-	// 200 the documents of org_1
-	// true
-}
-
-func ExampleKeyring_Revoke() {
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	app := auth.New(store, nil).Require("documents.read")(http.HandlerFunc(list))
-	record, key := create(keyring, "documents.read")
-
-	fmt.Println(ask(app, "GET", "/", key))
-	if err := keyring.Revoke(context.Background(), record.ID); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(ask(app, "GET", "/", key))
-	// Output:
-	// 200 the documents of org_1
 	// 401 KEY_REVOKED
 }
 
-// The keys of an owner that are about to expire.
-func ExampleKeyring_List() {
-	ctx := context.Background()
-	keyring := auth.NewKeyring(new(auth.MemoryStore), nil)
-	for name, days := range map[string]int{"Staging": 3, "Production": 300} {
-		expires := time.Now().AddDate(0, 0, days)
-		if _, _, err := keyring.Create(ctx, auth.Grant{Name: name, Owner: "org_1", ExpiresAt: expires}); err != nil {
-			log.Fatal(err)
-		}
+// One Scheme describes the keys of an API, for the side that creates them and
+// for the side that checks them.
+func ExampleScheme() {
+	scheme := auth.Scheme{
+		Prefix: "acme_live_",
+		Catalog: auth.Catalog{
+			{Scope: "orders:read", Description: "List and retrieve orders"},
+			{Scope: "orders:*", Description: "Full access to orders"},
+		},
 	}
+	store := new(keyring.MemoryStore)
+	manager := keyring.NewManager(store, &keyring.Options{Scheme: scheme})
+	a := auth.New(store, &auth.Options{Scheme: scheme, Realm: "acme", ProblemBase: "https://acme.example/errors/"})
 
-	soon := auth.Filter{Owner: "org_1", State: auth.StateActive, ExpiresBefore: time.Now().AddDate(0, 0, 7)}
-	for record, err := range keyring.List(ctx, soon) {
-		if err != nil {
-			log.Fatal(err)
-		}
-		fmt.Println(record.Name)
-	}
-	// Output: Staging
-}
+	mux := http.NewServeMux()
+	mux.Handle("GET /api/v1/orders", a.Require("orders:read")(http.HandlerFunc(list)))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") })
 
-// An API with a prefix of its own. Authenticator and Keyring must agree on it.
-func ExampleKeyFormat() {
-	format := auth.KeyFormat{Prefix: "acme_live_"}
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, &auth.KeyringOptions{Format: format})
-	app := auth.New(store, &auth.Options{Format: format}).Require("documents.read")(http.HandlerFunc(list))
-
-	_, key := create(keyring, "documents.read")
-	fmt.Println(key[:len("acme_live_")], len(key))
-	fmt.Println(ask(app, "GET", "/", key))
-	fmt.Println(ask(app, "GET", "/", auth.NewKey().Reveal())) // "isk_…"
+	_, key := create(manager, "orders:*")
+	fmt.Println(key[:10])
+	get(mux, "/api/v1/orders", key)
+	get(mux, "/api/v1/orders", "isk_"+key[10:])
+	get(mux, "/healthz", "")
 	// Output:
-	// acme_live_ 54
+	// acme_live_
 	// 200 the documents of org_1
 	// 401 INVALID_FORMAT
+	// 200 ok
 }
 
-// A pepper is changed with two Hashers: new keys are made with the new one, old keys go on until they are rotated.
+// A new pepper, while keys created under the old one stay valid.
 func ExampleHasher() {
-	oldPepper, newPepper := []byte("32 random bytes of crypto/rand.."), []byte("another 32 bytes of crypto/rand.")
-	store := new(auth.MemoryStore)
-	_, before := create(auth.NewKeyring(store, &auth.KeyringOptions{Hasher: auth.BLAKE2b(oldPepper)}), "documents.read")
+	oldPepper, newPepper := []byte("32 random bytes of last year ..."), []byte("32 random bytes of this year ...")
+	store := new(keyring.MemoryStore)
+	before := keyring.NewManager(store, &keyring.Options{Scheme: auth.Scheme{Hashers: []auth.Hasher{auth.BLAKE2b(oldPepper)}}})
+	_, key := create(before, "documents.read")
 
-	keyring := auth.NewKeyring(store, &auth.KeyringOptions{Hasher: auth.BLAKE2b(newPepper)})
-	a := auth.New(store, &auth.Options{
-		Hashers: []auth.Hasher{auth.BLAKE2b(newPepper), auth.BLAKE2b(oldPepper)}, // tried in this order
-	})
-
-	app := a.Require("documents.read")(http.HandlerFunc(list))
-	_, after := create(keyring, "documents.read")
-	fmt.Println(ask(app, "GET", "/", before))
-	fmt.Println(ask(app, "GET", "/", after))
+	scheme := auth.Scheme{Hashers: []auth.Hasher{
+		auth.BLAKE2b(newPepper), // of new keys
+		auth.BLAKE2b(oldPepper), // of keys created before
+	}}
+	a := auth.New(store, &auth.Options{Scheme: scheme})
+	get(a.Require("documents.read")(http.HandlerFunc(list)), "/", key)
 	// Output:
 	// 200 the documents of org_1
+}
+
+// Either of two scopes is enough.
+func ExampleRequireAny() {
+	store := new(keyring.MemoryStore)
+	_, key := create(keyring.NewManager(store, nil), "documents.send")
+	route := auth.RequireAny("documents.write", "documents.send")(http.HandlerFunc(list))
+	get(auth.New(store, nil).Middleware(route), "/", key)
+	// Output:
 	// 200 the documents of org_1
 }
 
-// An API with an error format of its own.
+// A page that also answers without a key.
+func ExampleAuthenticator_Optional() {
+	store := new(keyring.MemoryStore)
+	_, key := create(keyring.NewManager(store, nil), "documents.read")
+	app := auth.New(store, nil).Optional(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if record, ok := auth.FromContext(r.Context()); ok {
+			fmt.Fprint(w, "hello ", record.Owner)
+			return
+		}
+		fmt.Fprint(w, "hello")
+	}))
+	get(app, "/", "")
+	get(app, "/", key)
+	get(app, "/", "isk_wrong")
+	// Output:
+	// 200 hello
+	// 200 hello org_1
+	// 401 INVALID_KEY
+}
+
+// A route that takes a session of the host or a key.
+func ExampleAuthenticator_Vouch() {
+	store := new(keyring.MemoryStore)
+	a := auth.New(store, nil)
+	route := a.Require("documents.read")(http.HandlerFunc(list))
+
+	// The host's own handler for sessions goes outside.
+	sessions := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cookie, err := r.Cookie("session"); err == nil && cookie.Value == "of a user of org_2" {
+			r = r.WithContext(a.Vouch(r.Context(), auth.Record{
+				ID: "user_7", Owner: "org_2", Scopes: auth.Scopes{"documents.*"}}))
+		}
+		route.ServeHTTP(w, r)
+	})
+
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "session", Value: "of a user of org_2"})
+	w := httptest.NewRecorder()
+	sessions.ServeHTTP(w, r)
+	fmt.Print(w.Code, " ", w.Body)
+	get(sessions, "/", "")
+	// Output:
+	// 200 the documents of org_2
+	// 401 MISSING_KEY
+}
+
+// A key outside HTTP.
+func ExampleAuthenticator_Verify() {
+	store := new(keyring.MemoryStore)
+	_, key := create(keyring.NewManager(store, nil), "documents.read")
+	a := auth.New(store, nil)
+
+	ctx := context.Background()
+	record, err := a.Verify(ctx, auth.Bearer("Bearer "+key))
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx = a.Vouch(ctx, record) // for Authorize, FromContext and Recheck
+	fmt.Println(auth.Authorize(ctx, "documents.read"))
+	fmt.Println(auth.Authorize(ctx, "documents.delete"))
+	// Output:
+	// <nil>
+	// auth: the API key lacks a required scope: documents.delete
+}
+
+// A scope that is known only when the request comes.
+func ExampleAuthorize() {
+	store := new(keyring.MemoryStore)
+	_, key := create(keyring.NewManager(store, nil), "documents.*")
+	app := auth.New(store, nil).Middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scope, err := auth.ParseScope(r.FormValue("collection") + ".read")
+		if err == nil {
+			err = auth.Authorize(r.Context(), scope)
+		}
+		if err != nil {
+			auth.WriteProblem(w, r, err)
+			return
+		}
+		fmt.Fprint(w, "the collection")
+	}))
+	get(app, "/?collection=documents", key)
+	get(app, "/?collection=campaigns", key)
+	// Output:
+	// 200 the collection
+	// 403 INSUFFICIENT_SCOPE
+}
+
+// An error format of one's own for a part of the API.
 func ExampleOptions_errorHandler() {
-	a := auth.New(new(auth.MemoryStore), &auth.Options{
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			problem := auth.ProblemFor(err)
-			if challenge := auth.Challenge(err); challenge != "" {
-				w.Header().Set("WWW-Authenticate", challenge) // a 401 must have one
+	store := new(keyring.MemoryStore)
+	a := auth.New(store, &auth.Options{
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) (answered bool) {
+			if !strings.HasPrefix(r.URL.Path, "/api/v2/") {
+				return false
 			}
+			if challenge := auth.Challenge(err); challenge != "" {
+				w.Header().Add("WWW-Authenticate", challenge) // a 401 must have one
+			}
+			problem := auth.ProblemFor(err)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(problem.Status)
 			json.NewEncoder(w).Encode(map[string]any{
 				"error": map[string]string{"code": problem.Code, "message": problem.Detail},
 			})
+			return true
 		},
 	})
-
-	w := httptest.NewRecorder()
-	a.Require("documents.read")(http.HandlerFunc(list)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	fmt.Println(w.Code, w.Header().Get("WWW-Authenticate"))
-	fmt.Println(w.Body)
+	app := a.Middleware(http.HandlerFunc(list))
+	get(app, "/api/v1/documents", "")
+	get(app, "/api/v2/documents", "")
 	// Output:
-	// 401 Bearer realm="api"
-	// {"error":{"code":"MISSING_KEY","message":"Invalid or missing API key"}}
+	// 401 MISSING_KEY
+	// 401 {"error":{"code":"MISSING_KEY","message":"Invalid or missing API key"}}
 }
 
-// A Decision is a slog.LogValuer; for metrics it has fields and methods.
+// Metrics and logs of all decisions.
 func ExampleOptions_onDecision() {
-	// In an example the times would change with every run.
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Value.Kind() == slog.KindTime || a.Value.Kind() == slog.KindDuration {
-			return slog.Attr{}
-		}
-		return a
-	}}))
-	store := new(auth.MemoryStore)
-	uses := auth.NewUseRecorder(store, nil)
-	defer uses.Close()
-
-	var decisions expvar.Map // or a counter of your metrics library, with the outcome as its label
+	store := new(keyring.MemoryStore)
+	logger := slog.New(slog.NewTextHandler(io.Discard, nil))
+	var decisions expvar.Map // or a counter of your metrics library, with these labels
 	a := auth.New(store, &auth.Options{
-		OnDecision: func(r *http.Request, d auth.Decision) {
-			switch {
-			case d.Err != nil:
-				decisions.Add(auth.ProblemFor(d.Err).Code, 1)
-			case d.Required() != nil: // a Middleware's yes is not the last word, a Require's is
-				decisions.Add("OK", 1)
+		OnDecision: func(ctx context.Context, d auth.Decision) {
+			outcome := d.Code
+			if d.Err == nil {
+				outcome = "OK"
 			}
-			logger.InfoContext(r.Context(), "auth", "route", r.Pattern, "decision", d)
-			uses.OnDecision(r, d)
+			decisions.Add(string(d.Step)+" "+outcome, 1)
+			logger.InfoContext(ctx, "auth", "decision", d)
 		},
 	})
-
-	mux := http.NewServeMux()
-	mux.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
-	ask(mux, "GET", "/api/v1/documents", auth.NewKey().Reveal())
-	fmt.Println(&decisions)
+	_, key := create(keyring.NewManager(store, nil), "documents.read")
+	app := a.Middleware(auth.Require("documents.delete")(http.HandlerFunc(list)))
+	get(app, "/", key)
+	get(app, "/", "")
+	fmt.Println(decisions.String())
 	// Output:
-	// level=INFO msg=auth route="GET /api/v1/documents" decision.outcome=INVALID_KEY decision.required=documents.read
-	// {"INVALID_KEY": 1}
+	// 403 INSUFFICIENT_SCOPE
+	// 401 MISSING_KEY
+	// {"authenticate MISSING_KEY": 1, "authenticate OK": 1, "authorize INSUFFICIENT_SCOPE": 1}
 }
 
-func ExampleUseRecorder() {
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	uses := auth.NewUseRecorder(store, nil)
-	a := auth.New(store, &auth.Options{OnDecision: uses.OnDecision})
-
-	record, key := create(keyring, "documents.read")
-	ask(a.Require("documents.read")(http.HandlerFunc(list)), "GET", "/", key)
-	if err := uses.Close(); err != nil { // after the server; it writes what waits
-		log.Fatal(err)
-	}
-	record, err := keyring.Get(context.Background(), record.ID)
-	fmt.Println(record.LastUsedAt.IsZero(), err)
-	// Output: false <nil>
+// The last use of each key, with the other logs.
+func ExampleDecision() {
+	store := new(keyring.MemoryStore)
+	lastUsed := keyring.NewLastUsedRecorder(store, nil)
+	defer lastUsed.Close()
+	a := auth.New(store, &auth.Options{
+		OnDecision: func(ctx context.Context, d auth.Decision) {
+			slog.InfoContext(ctx, "auth", "decision", d)
+			lastUsed.OnDecision(ctx, d)
+		},
+	})
+	http.Handle("GET /api/v1/documents", a.Require("documents.read")(http.HandlerFunc(list)))
 }
 
-// A handler's test needs no key.
-func ExampleNewContext() {
-	r := httptest.NewRequest("GET", "/api/v1/documents", nil)
-	r = r.WithContext(auth.NewContext(r.Context(), auth.Record{Owner: "org_7", Scopes: auth.Scopes{"documents.read"}}))
-
-	w := httptest.NewRecorder()
-	auth.Require("documents.read")(http.HandlerFunc(list)).ServeHTTP(w, r)
-	fmt.Println(w.Code, w.Body)
-	// Output: 200 the documents of org_7
+func limited(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Retry-After", "60")
+	auth.WriteProblem(w, r, &auth.Problem{
+		Type:   "https://acme.example/errors/plan-limit",
+		Title:  "Plan Limit Reached",
+		Status: http.StatusPaymentRequired,
+		Detail: "The plan of this account permits 10 documents",
+		Code:   "PLAN_LIMIT",
+	})
 }
 
-// chiRouter has the methods of chi's Router that Example_chi calls, since this module does not depend on chi.
-type chiRouter struct {
-	mux   *http.ServeMux
-	outer []func(http.Handler) http.Handler
-}
-
-func (c *chiRouter) Use(middlewares ...func(http.Handler) http.Handler) {
-	c.outer = append(c.outer, middlewares...)
-}
-
-func (c *chiRouter) With(middlewares ...func(http.Handler) http.Handler) *chiRouter {
-	return &chiRouter{c.mux, append(c.outer[:len(c.outer):len(c.outer)], middlewares...)}
-}
-
-func (c *chiRouter) Get(pattern string, h http.HandlerFunc) {
-	handler := http.Handler(h)
-	for i := len(c.outer) - 1; i >= 0; i-- {
-		handler = c.outer[i](handler)
-	}
-	c.mux.Handle("GET "+pattern, handler)
-}
-
-// Middleware is func(http.Handler) http.Handler: what chi's Use and With take, and alice, and plain code.
-func Example_chi() {
-	store := new(auth.MemoryStore)
-	a := auth.New(store, nil)
-	r := &chiRouter{mux: http.NewServeMux()} // chi.NewRouter()
-
-	r.Use(a.Middleware)
-	r.With(auth.Require("documents.read")).Get("/api/v1/documents", list)
-
-	_, key := create(auth.NewKeyring(store, nil), "documents.read")
-	fmt.Println(ask(r.mux, "GET", "/api/v1/documents", key))
-	fmt.Println(ask(r.mux, "GET", "/api/v1/documents", ""))
+// An Authenticator that also records the last use of each key.
+func ExampleNew() {
+	store := new(keyring.MemoryStore)
+	lastUsed := keyring.NewLastUsedRecorder(store, nil)
+	defer lastUsed.Close()
+	a := auth.New(store, &auth.Options{OnDecision: lastUsed.OnDecision})
+	_, key := create(keyring.NewManager(store, nil), "documents.read")
+	get(a.Require("documents.read")(http.HandlerFunc(list)), "/", key)
 	// Output:
 	// 200 the documents of org_1
-	// 401 MISSING_KEY
 }
 
-// What answers without a key, and what belongs on refused requests too, goes outside the Middleware.
-func Example_order() {
-	cors := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Access-Control-Allow-Origin", "https://app.example.com")
-			if r.Method == http.MethodOptions { // a preflight request; browsers send no key with it
-				w.Header().Set("Access-Control-Allow-Headers", "Authorization")
-				w.WriteHeader(http.StatusNoContent)
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
-	requestID := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Request-Id", "req_1")
-			next.ServeHTTP(w, r)
-		})
-	}
-	api := http.NewServeMux()
-	api.Handle("GET /api/v1/documents", auth.Require("documents.read")(http.HandlerFunc(list)))
-	a := auth.New(new(auth.MemoryStore), nil)
-
-	root := http.NewServeMux()
-	root.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") })
-	root.Handle("/api/", a.Middleware(api))
-	app := requestID(cors(root))
-
-	fmt.Println(ask(app, "OPTIONS", "/api/v1/documents", ""))
-	fmt.Println(ask(app, "GET", "/healthz", ""))
-	fmt.Println(ask(app, "GET", "/api/v1/documents", ""))
+// A problem of the host in the same format.
+func ExampleProblem() {
+	get(http.HandlerFunc(limited), "/", "")
 	// Output:
-	// 204
-	// 200 ok
-	// 401 MISSING_KEY
+	// 402 PLAN_LIMIT
+}
+
+// A stream of server-sent events that ends when its key is revoked.
+func ExampleWithRecheck() {
+	store := new(keyring.MemoryStore)
+	manager := keyring.NewManager(store, nil)
+	record, key := create(manager, "documents.read")
+	a := auth.New(store, nil)
+	server := httptest.NewServer(a.Require("documents.read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := auth.WithRecheck(r.Context(), 10*time.Millisecond)
+		defer cancel()
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: hello\n\n")
+		http.NewResponseController(w).Flush()
+		<-ctx.Done()
+		if errors.Is(context.Cause(ctx), auth.ErrKeyRevoked) {
+			fmt.Fprint(w, "event: end\ndata: the key has been revoked\n\n")
+		}
+	})))
+	defer server.Close()
+
+	r, err := http.NewRequest("GET", server.URL, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		fmt.Println(lines.Text())
+		if lines.Text() == "data: hello" {
+			if err := manager.Unconfined("example").Revoke(context.Background(), record.ID); err != nil {
+				log.Fatal(err)
+			}
+		}
+	}
+	// Output:
+	// data: hello
+	//
+	// event: end
+	// data: the key has been revoked
 }

@@ -1,61 +1,75 @@
 package auth_test
 
 import (
+	"cmp"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/insigner/auth"
 )
 
-// The references below are written from DESIGN.md, not from the code that they judge: regular expressions and
-// strings.Split, slow and plain.
+// The oracles below are written from the documentation and not from the code:
+// regular expressions and splits, slow and plain.
 var (
-	plainBearer = regexp.MustCompile(`\A[Bb][Ee][Aa][Rr][Ee][Rr] +([^ ](?s:.*))\z`)
-	plainSecret = regexp.MustCompile(`\A[A-Za-z0-9_-]{44}\z`)
-	plainPrefix = regexp.MustCompile(`\A[A-Za-z0-9_-]{0,31}_\z`)
-	plainHash   = regexp.MustCompile(`\A[0-9a-fA-F]{64}\z`)
-	plainScope  = regexp.MustCompile(`\A(?:\*|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.(?:\*|[a-z0-9_-]+))\z`)
+	plainBearer  = regexp.MustCompile(`\A[Bb][Ee][Aa][Rr][Ee][Rr] +([^ ](?s:.*))\z`)
+	plainSecret  = regexp.MustCompile(`\A[A-Za-z0-9_-]{44}\z`)
+	plainPrefix  = regexp.MustCompile(`\A[A-Za-z0-9_-]{0,31}_\z`)
+	plainHash    = regexp.MustCompile(`\A[0-9a-fA-F]{64}\z`)
+	plainScope   = regexp.MustCompile(`\A(?:\*|[A-Za-z0-9_-]+(?:[.:][A-Za-z0-9_-]+)*(?:[.:]\*)?)\z`)
+	plainSegment = regexp.MustCompile(`[^.:]+[.:]?`)
+	controlChar  = regexp.MustCompile(`[\x00-\x1f\x7f]`)
 )
 
-// plainCredential returns what the fields present to be checked, and whether the store is to be asked about it.
-func plainCredential(fields []string) (string, error) {
-	if len(fields) == 0 {
-		return "", auth.ErrMissingKey
-	}
-	m := plainBearer.FindStringSubmatch(strings.Trim(strings.Join(fields, ","), " \t"))
+// plainCredential returns what Bearer returns.
+func plainCredential(fields []string) string {
+	m := plainBearer.FindStringSubmatch(strings.Trim(strings.Join(fields, ", "), " \t"))
 	if m == nil {
-		return "", auth.ErrMissingKey
+		return ""
 	}
-	return m[1], plainParse("isk_", m[1])
+	return m[1]
 }
 
-func plainParse(prefix, s string) error {
+// oldKey is the AlsoAccept of the targets.
+func oldKey(key string) bool { return strings.HasPrefix(key, "sk_") || strings.HasSuffix(key, "_old") }
+
+// plainCheck returns what ParseKey returns, with oldKey as AlsoAccept.
+func plainCheck(prefix, s string) error {
 	secret, ok := strings.CutPrefix(s, prefix)
 	switch {
-	case !ok:
-		return auth.ErrInvalidFormat
-	case !plainSecret.MatchString(secret):
+	case ok && plainSecret.MatchString(secret):
+		return nil
+	case s != "" && len(s) <= 512 && oldKey(s):
+		return nil
+	case ok:
 		return auth.ErrInvalidKey
 	}
-	return nil
+	return auth.ErrInvalidFormat
 }
 
+func plainIsScope(s string) bool { return len(s) <= 255 && plainScope.MatchString(s) }
+
 func plainCovers(s, required string) bool {
-	if !plainScope.MatchString(s) || !plainScope.MatchString(required) {
+	if !plainIsScope(s) || !plainIsScope(required) {
 		return false
 	}
 	if s == "*" {
 		return true
 	}
-	have, want := strings.Split(s, "."), strings.Split(required, ".")
-	for i, segment := range have {
+	held, want := plainSegment.FindAllString(s, -1), plainSegment.FindAllString(required, -1)
+	for i, segment := range held {
 		if segment == "*" {
 			return i < len(want)
 		}
@@ -63,15 +77,17 @@ func plainCovers(s, required string) bool {
 			return false
 		}
 	}
-	return len(have) == len(want)
+	return len(held) == len(want)
 }
 
-// FuzzAuthorization: Authenticate says of any field values what the plain parser says, asks the store exactly when
-// it should, and says the same of the fields when a proxy has joined them.
+// FuzzAuthorization: Bearer and Authenticate read any field values as the plain
+// parser does. The store is asked exactly when it should be. Fields that a proxy
+// has joined are read as the fields themselves.
 func FuzzAuthorization(f *testing.F) {
 	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer " + goodKey, "bEARER   " + goodKey + " \t", "Bearer\t" + goodKey,
 		"Basic aXNrXzp4", "Bearer isk_", "Bearer isk_short", "Bearer ISK_" + goodKey[4:], "Bearer " + goodKey + ",",
-		"Bearer, " + goodKey, "Bearer \t" + goodKey, "Bearer " + goodKey[:47] + "=", "\u212aearer x", "Bearer \xff", "bearer isk_\n"} {
+		"Bearer, " + goodKey, "Bearer \t" + goodKey, "Bearer " + goodKey[:47] + "=", "\u212aearer x", "Bearer \xff", "bearer isk_\n",
+		"Bearer sk_1", "Bearer x_old", "Bearer isk_old", "Bearer sk_" + strings.Repeat("x", 509), "Bearer sk_" + strings.Repeat("x", 510)} {
 		f.Add(s, "", uint8(1))
 		f.Add(s, s, uint8(2))
 		f.Add(s, "", uint8(2))
@@ -79,88 +95,157 @@ func FuzzAuthorization(f *testing.F) {
 	}
 	f.Add("", "", uint8(0))
 	store := &countingStore{Store: newStore(goodRecord())}
-	a := auth.New(store, nil)
-	ask := func(fields ...string) (calls int64, err error) {
-		before := store.calls.Load()
-		r := &http.Request{Method: "GET", Header: http.Header{}}
-		if fields != nil {
-			r.Header["Authorization"] = fields
-		}
-		record, err := a.Authenticate(r)
-		if (err == nil) != (record.ID != "") {
-			panic("a record beside an error, or neither")
-		}
-		return store.calls.Load() - before, err
-	}
+	also := auth.New(store, &auth.Options{Scheme: auth.Scheme{AlsoAccept: oldKey}})
+	only := auth.New(store, nil)
 	f.Fuzz(func(t *testing.T, v1, v2 string, n uint8) {
+		ask := func(a *auth.Authenticator, fields ...string) (calls int64, err error) {
+			before := store.calls.Load()
+			r := &http.Request{Method: "GET", Header: http.Header{}}
+			if len(fields) > 0 {
+				r.Header["Authorization"] = fields
+			}
+			record, err := a.Authenticate(r)
+			if (err == nil) != (record.ID == "key_good") {
+				t.Errorf("%q: the record %q with the error %v", fields, record.ID, err)
+			}
+			return store.calls.Load() - before, err
+		}
 		fields := []string{v1, v2}[:n%3]
-		calls, err := ask(fields...)
-		credential, want := plainCredential(fields)
-		wantCalls := int64(0)
-		if want == nil {
+		credential := plainCredential(fields)
+		if got := auth.Bearer(fields...); got != credential {
+			t.Errorf("Bearer(%q): %q, want %q", fields, got, credential)
+		}
+
+		want, wantCalls := plainCheck("isk_", credential), int64(0)
+		switch {
+		case credential == "":
+			want = auth.ErrMissingKey
+		case want == nil:
 			wantCalls = 1
 			if credential != goodKey {
 				want = auth.ErrInvalidKey
 			}
 		}
-		if !errors.Is(err, want) || calls != wantCalls {
-			t.Errorf("%q: %v with %d calls to the store, want %v with %d", fields, err, calls, want, wantCalls)
+		calls, err := ask(also, fields...)
+		if !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", fields, err, want)
 		}
-		if len(fields) > 1 {
-			if err == nil {
-				t.Errorf("%q: two fields, and success", fields)
-			}
-			for _, sep := range []string{",", ", "} {
-				if _, joined := ask(v1 + sep + v2); !errors.Is(joined, errors.Unwrap(err)) {
-					t.Errorf("%q: %v, but joined by %q: %v", fields, err, sep, joined)
-				}
+		if calls != wantCalls {
+			t.Errorf("%q: %d calls to the store, want %d", fields, calls, wantCalls)
+		}
+
+		if len(fields) < 2 {
+			return
+		}
+		_, err = ask(only, fields...)
+		if err == nil {
+			t.Errorf("%q: two fields are accepted", fields)
+		}
+		for _, sep := range []string{",", ", "} {
+			if _, joined := ask(only, v1+sep+v2); !errors.Is(joined, errors.Unwrap(err)) {
+				t.Errorf("%q: %v, but joined by %q: %v", fields, err, sep, joined)
 			}
 		}
 	})
 }
 
-// FuzzParseKey: a key parses just if the plain reference says so, comes back from Reveal as it went in, and shows
-// nothing but its hint; a refusal quotes nothing; a format is refused just if its prefix is none.
+// FuzzParseKey: a text parses exactly if the plain parser says so, Reveal
+// returns it, and the hint discloses at most four characters. A Scheme panics
+// exactly if its prefix is invalid.
 func FuzzParseKey(f *testing.F) {
-	for _, prefix := range []string{"", "isk_", "acme_live_", "_", "x", "a b_", strings.Repeat("p", 31) + "_", strings.Repeat("p", 32) + "_"} {
+	for _, prefix := range []string{"", "isk_", "acme_live_", "_", "x", "a b_", "sk_", strings.Repeat("p", 31) + "_", strings.Repeat("p", 32) + "_"} {
 		for _, s := range []string{"", prefix, prefix + goodKey[4:], prefix + goodKey[5:], prefix + goodKey[4:] + "x",
-			"x" + prefix + goodKey[4:], prefix + strings.Repeat("\u00e9", 22), prefix + goodKey[4:47] + "=", prefix + goodKey[4:47] + "\n"} {
+			"x" + prefix + goodKey[4:], prefix + strings.Repeat("\u00e9", 22), prefix + goodKey[4:47] + "=", prefix + goodKey[4:47] + "\n",
+			"sk_", "_old", "sk_" + goodKey, "sk_" + strings.Repeat("x", 509), "sk_" + strings.Repeat("x", 510), "sk_0123456789abcdefghi\u00e9abc"} {
 			f.Add(prefix, s)
 		}
 	}
 	f.Fuzz(func(t *testing.T, prefix, s string) {
-		format := auth.KeyFormat{Prefix: prefix}
-		if prefix != "" && !plainPrefix.MatchString(prefix) {
-			if message := panicOf(func() { format.ParseKey(s) }); !strings.HasPrefix(message, "auth.KeyFormat.ParseKey: ") {
+		scheme := auth.Scheme{Prefix: prefix, AlsoAccept: func(key string) bool {
+			if key != s {
+				t.Errorf("AlsoAccept got %q, want %q", key, s)
+			}
+			if key == "" {
+				t.Error("AlsoAccept got nothing")
+			}
+			if len(key) > 512 {
+				t.Errorf("AlsoAccept got %d bytes", len(key))
+			}
+			return oldKey(key)
+		}}
+		valid := prefix == "" || plainPrefix.MatchString(prefix)
+		if err := scheme.Validate(); (err == nil) != valid {
+			t.Errorf("prefix %q: Validate: %v, want valid: %v", prefix, err, valid)
+		}
+		if !valid {
+			if message := panicOf(func() { scheme.ParseKey(s) }); !strings.HasPrefix(message, "auth.Scheme.ParseKey: ") {
 				t.Errorf("prefix %q: panic %q", prefix, message)
 			}
 			return
 		}
-		want := plainParse(orElse(prefix, "isk_"), s)
-		k, err := format.ParseKey(s)
+		prefix = cmp.Or(prefix, auth.DefaultPrefix)
+		want := plainCheck(prefix, s)
+		k, err := scheme.ParseKey(s)
 		if err != want {
-			t.Fatalf("%q.ParseKey(%q): %v, want %v", prefix, s, err, want)
+			t.Fatalf("%q: ParseKey(%q): %v, want %v", prefix, s, err, want)
+		}
+		secret, ok := strings.CutPrefix(s, prefix)
+		ok = ok && plainSecret.MatchString(secret)
+		if got := scheme.Valid(s); got != ok {
+			t.Errorf("%q: Valid(%q): %v, want %v", prefix, s, got, ok)
 		}
 		if err != nil {
-			if k != (auth.Key{}) {
-				t.Errorf("a Key beside %v", err)
+			if got := k.Reveal() + k.Hint(); got != "" {
+				t.Errorf("%q: ParseKey(%q) returns a Key with %v", prefix, s, err)
 			}
 			return
 		}
-		if k.Reveal() != s || k.Hint() != orElse(prefix, "isk_")+"…"+s[len(s)-4:] || k.String() != k.Hint() {
-			t.Errorf("ParseKey(%q): Reveal %q, Hint %q", s, k.Reveal(), k.Hint())
+		if got := k.Reveal(); got != s {
+			t.Errorf("%q: ParseKey(%q) reveals %q", prefix, s, got)
+		}
+		if got, want := scheme.Hashes(k)[0], auth.BLAKE2b(nil)(s); got != want {
+			t.Errorf("%q: the hash of %q is %v, want %v", prefix, s, got, want)
+		}
+		hint := k.Hint()
+		shown, end, _ := strings.Cut(hint, "…")
+		if shown != "" && shown != prefix {
+			t.Errorf("%q: the hint of %q starts with %q", prefix, s, shown)
+		}
+		if ok && hint != prefix+"…"+s[len(s)-4:] {
+			t.Errorf("%q: the hint of %q is %q", prefix, s, hint)
+		}
+		if end != "" && len(end) != 4 {
+			t.Errorf("%q: the hint of %q discloses %q", prefix, s, end)
+		}
+		if len(s) < 24 && hint != "…" {
+			t.Errorf("%q: the hint of %q is %q, want …", prefix, s, hint)
+		}
+		if !utf8.ValidString(hint) {
+			t.Errorf("%q: the hint of %q is not UTF-8: %q", prefix, s, hint)
+		}
+		if strings.ContainsFunc(hint, unicode.IsControl) {
+			t.Errorf("%q: the hint of %q has control characters: %q", prefix, s, hint)
+		}
+		for _, got := range []string{k.String(), fmt.Sprintf("%v%x%#v", k, k, k)[2*len(hint):]} {
+			if got != hint {
+				t.Errorf("%q: %q prints as %q, want %q", prefix, s, got, hint)
+			}
 		}
 	})
 }
 
-// FuzzCovers: Covers, Allow and ParseScope agree with a reference that goes segment by segment, whatever the text.
+// FuzzCovers: Covers and ParseScope agree with an oracle that goes segment by
+// segment.
 func FuzzCovers(f *testing.F) {
 	texts := []string{"*", "", ".", "documents", "documents.*", "documents.read", "documentsx.read", "documents.fields.read",
 		"documents.fields.*", "documents.", ".read", "*.read", "documents.*.read", "documents..read", "documents.re*",
-		"Documents.read", "bulk_sends.read", "a.b.c.d.e", "a-b.*", "documents.read ", "**", ".*", "*.*", "documents.\u0072ead"}
-	for _, a := range texts {
-		for _, b := range texts {
+		"Documents.read", "Documents.*", "bulk_sends.read", "a.b.c.d.e", "a-b.*", "documents.read ", "**", ".*", "*.*",
+		"documents:read", "documents:*", "documents:fields.read", "documents.fields:*", "documents:", ":", ":*", "documents.:*", "admin", "Admin",
+		strings.Repeat("a", 255), strings.Repeat("a", 256), strings.Repeat("a", 253) + ".*", strings.Repeat("a", 253) + ".b", strings.Repeat("a", 254) + ".*"}
+	for i, a := range texts {
+		for _, b := range []string{a, texts[(i+1)%len(texts)], "documents.read", "documents:read", "documents.*", "*"} {
 			f.Add(a, b)
+			f.Add(b, a)
 		}
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
@@ -168,55 +253,87 @@ func FuzzCovers(f *testing.F) {
 		if got := auth.Scope(a).Covers(auth.Scope(b)); got != want {
 			t.Errorf("%q covers %q: %v, want %v", a, b, got, want)
 		}
-		if got := (auth.Scopes{"other.scope", auth.Scope(a)}).Allow(auth.Scope(b)); got != (want || b == "other.scope") {
-			t.Errorf("%q allow %q: %v, want %v", a, b, got, want)
+		want = want || b == "other.scope"
+		if got := (auth.Scopes{"other.scope", auth.Scope(a)}).Covers(auth.Scope(b)); got != want {
+			t.Errorf("[other.scope %q] covers %q: %v, want %v", a, b, got, want)
 		}
-		if got, err := auth.ParseScope(a); (err == nil) != plainScope.MatchString(a) || err == nil && string(got) != a {
-			t.Errorf("ParseScope(%q): %q, %v", a, got, err)
+		got, err := auth.ParseScope(a)
+		if (err == nil) != plainIsScope(a) {
+			t.Errorf("ParseScope(%q): %v, want a scope: %v", a, err, plainIsScope(a))
+		}
+		if err == nil && string(got) != a {
+			t.Errorf("ParseScope(%q): %q", a, got)
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("ParseScope(%q): the error has two lines: %v", a, err)
 		}
 	})
 }
 
-// FuzzProblem: a Problem survives JSON, and what a client reads off a refusal is what ProblemFor says of its error,
-// with the realm as the host gave it.
+// FuzzProblem: a Problem survives JSON, is an error of one line, and is answered
+// as it is if its status is one of an error. What a client reads from a refusal
+// is what ProblemFor says of its error, with the realm that the host gave.
 func FuzzProblem(f *testing.F) {
-	f.Add("api", "https://docs.insigner.com/errors/", "documents.delete", "/r/1", uint8(0))
-	f.Add(`a"b\c`, "/errors/", "a.b", "", uint8(1))
-	f.Add("caf\u00e9 \u2028<&>", "urn:x:", "*", "x\u0000y", uint8(2))
-	f.Add("", "", "documents.*", "\\", uint8(3))
-	f.Add("a\x7fb", "://", "none", "", uint8(4))
-	f.Add("\xff", "%zz", "a.b-c_d.*", "", uint8(5))
-	f.Fuzz(func(t *testing.T, realm, base, scope, text string, kind uint8) {
-		p := auth.Problem{Type: base, Title: realm, Status: int(kind), Detail: text, Instance: scope, Code: text}
+	f.Add("api", "https://docs.insigner.com/errors/", "documents.delete", "/r/1", uint16(400))
+	f.Add(`a"b\c`, "/errors/", "a.b", "", uint16(1))
+	f.Add("caf\u00e9 \u2028<&>", "urn:x:", "*", "x\u0000y", uint16(599))
+	f.Add("", "", "documents:*", "\\", uint16(600))
+	f.Add("a\x7fb", "://", "none", "", uint16(399))
+	f.Add("\xff", "%zz", "a.b-c_d.*", "a\nb", uint16(503))
+	f.Fuzz(func(t *testing.T, realm, base, scope, text string, status uint16) {
+		p := auth.Problem{Type: base, Title: realm, Status: int(status), Detail: text, Instance: scope, Code: text}
 		if scope != "" {
 			p.RequiredScopes = auth.Scopes{auth.Scope(scope), auth.Scope(text)}
 		}
+		if line := p.Error(); strings.ContainsFunc(line, func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }) {
+			t.Errorf("%+v: the error is %q", p, line)
+		}
+		own := p.Status >= 400 && p.Status <= 599
+		answered := auth.ProblemFor(fmt.Errorf("wrapped: %w", &p))
+		if own && !reflect.DeepEqual(*answered, p) {
+			t.Errorf("%+v is answered as %+v", p, *answered)
+		}
+		if !own && answered.Status != 500 {
+			t.Errorf("%+v is answered with %d, want 500", p, answered.Status)
+		}
 		if utf8.ValidString(realm + "." + base + "." + scope + "." + text) {
 			b, err := json.Marshal(p)
+			if err != nil {
+				t.Fatalf("%+v: %v", p, err)
+			}
 			var back auth.Problem
-			if err != nil || json.Unmarshal(b, &back) != nil || !reflect.DeepEqual(back, p) {
-				t.Errorf("%+v became %s, %v and %+v", p, b, err, back)
+			if err := json.Unmarshal(b, &back); err != nil {
+				t.Errorf("%s: %v", b, err)
+			}
+			if !reflect.DeepEqual(back, p) {
+				t.Errorf("%+v became %s and %+v", p, b, back)
 			}
 		}
 
 		var refusal error
 		var a *auth.Authenticator
-		opts := &auth.Options{Realm: realm, ProblemBase: base, ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+		opts := &auth.Options{Realm: realm, ProblemBase: base, ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) bool {
 			refusal = err
-			auth.WriteProblem(w, r, err)
+			return false
 		}}
-		if panicOf(func() { a = auth.New(newStore(scopedRecord("other.scope")), opts) }) != "" {
-			return // refused at start-up: auth_test.go says when
+		_, badBase := url.Parse(base)
+		invalid := controlChar.MatchString(realm) || badBase != nil
+		message := panicOf(func() { a = auth.New(newStore(scopedRecord("other.scope")), opts) })
+		if (message != "") != invalid {
+			t.Errorf("realm %q, base %q: panic %q, want one: %v", realm, base, message, invalid)
 		}
-		if _, err := auth.ParseScope(scope); err != nil {
+		if message != "" {
+			return
+		}
+		if !plainIsScope(scope) || scope == "other.scope" {
 			scope = "documents.read"
 		}
 		never := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was called") })
 		r := httptest.NewRequest("GET", "/", nil)
-		value := []string{"", "Bearer x", "Bearer isk_x", "Bearer " + goodKey}[kind%4]
-		r.Header.Set("Authorization", value)
-		if scope == "other.scope" {
-			scope += ".not"
+		r.Header.Set("Authorization", []string{"", "Bearer x", "Bearer isk_x", "Bearer " + goodKey}[status%4])
+		wantStatus := 401
+		if status%4 == 3 {
+			wantStatus = 403
 		}
 		w := httptest.NewRecorder()
 		a.Require(auth.Scope(scope))(never).ServeHTTP(w, r)
@@ -226,18 +343,22 @@ func FuzzProblem(f *testing.F) {
 		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 			t.Fatal(err)
 		}
-		if utf8.ValidString(base) && !reflect.DeepEqual(got, want) {
-			t.Errorf("the client reads %+v of %+v", got, want)
+		if utf8.ValidString(base) && !reflect.DeepEqual(got, *want) {
+			t.Errorf("the client reads %+v, want %+v", got, *want)
 		}
-		wantStatus := 401
-		if kind%4 == 3 {
-			wantStatus = 403
+		if w.Code != wantStatus {
+			t.Errorf("status %d, want %d", w.Code, wantStatus)
 		}
-		if w.Code != wantStatus || want.Status != wantStatus {
-			t.Errorf("status %d, and %d in the body; want %d", w.Code, want.Status, wantStatus)
+		if want.Status != wantStatus {
+			t.Errorf("status %d in the body, want %d", want.Status, wantStatus)
 		}
-		if got, ok := realmOf(w.Header().Get("WWW-Authenticate")); !ok || got != orElse(realm, "api") {
-			t.Errorf("realm %q in %q, want %q", got, w.Header().Get("WWW-Authenticate"), realm)
+		challenge := w.Header().Get("WWW-Authenticate")
+		gotRealm, ok := realmOf(challenge)
+		if !ok {
+			t.Errorf("malformed challenge %q", challenge)
+		}
+		if want := cmp.Or(realm, "api"); gotRealm != want {
+			t.Errorf("realm %q in %q, want %q", gotRealm, challenge, want)
 		}
 	})
 }
@@ -261,7 +382,8 @@ func realmOf(challenge string) (string, bool) {
 	return "", false
 }
 
-// FuzzParseHash: 64 hex digits of any case and nothing else; the text comes back in lower case.
+// FuzzParseHash: 64 hex digits of either case parse, and nothing else does. The
+// text comes back in lower case.
 func FuzzParseHash(f *testing.F) {
 	full := strings.Repeat("0123456789abcdef", 4)
 	for _, s := range []string{"", full, strings.ToUpper(full), full[1:], full + "0", full[:63] + "g", "0x" + full[2:], full[:63] + "\n"} {
@@ -273,22 +395,70 @@ func FuzzParseHash(f *testing.F) {
 			t.Fatalf("ParseHash(%q): %v", s, err)
 		}
 		if err != nil {
-			if h != (auth.Hash{}) || len(s) > 8 && strings.Contains(err.Error(), s) {
-				t.Errorf("ParseHash(%q): %v beside %v", s, h, err)
+			if h != (auth.Hash{}) {
+				t.Errorf("ParseHash(%q): the hash %v with an error", s, h)
+			}
+			if len(s) > 8 && strings.Contains(err.Error(), s) {
+				t.Errorf("ParseHash(%q): the error quotes it: %v", s, err)
 			}
 			return
 		}
-		text, _ := h.MarshalText()
+		text, err := h.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(text), strings.ToLower(s); got != want {
+			t.Errorf("%q became %q, want %q", s, got, want)
+		}
+		if got := h.String(); got != string(text) {
+			t.Errorf("String: %q, want %q", got, text)
+		}
 		var back auth.Hash
-		if err := back.UnmarshalText(text); err != nil || back != h || h.String() != strings.ToLower(s) || string(text) != h.String() {
-			t.Errorf("%q became %v and %s and %v, %v", s, h, text, back, err)
+		if err := back.UnmarshalText(text); err != nil {
+			t.Fatal(err)
+		}
+		if back != h {
+			t.Errorf("%q became %v and %v", s, h, back)
 		}
 	})
 }
 
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
+// FuzzLog: the log hides any key and any hash that the error of a store spells
+// in one of many ways, between any texts, and loses nothing else of a text
+// without long words.
+func FuzzLog(f *testing.F) {
+	f.Add("dial tcp: ", ": refused", []byte("0123456789abcdef"), uint8(0))
+	f.Add("a", "b", []byte(`\\%41"'`), uint8(3))
+	f.Add("[", "]", []byte("\xc3\xa9\xff\x00"), uint8(5))
+	f.Add("", "", []byte{}, uint8(9))
+	f.Add(`\x`, `\n`, []byte("isk_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v2"), uint8(14))
+	f.Fuzz(func(t *testing.T, before, after string, bytes []byte, n uint8) {
+		hash := auth.BLAKE2b(nil)(string(bytes))
+		copy(hash[:], bytes)
+		scheme := auth.Scheme{Hashers: []auth.Hasher{func(string) auth.Hash { return hash }}}
+		text := before + after
+		plain := !slices.ContainsFunc(strings.FieldsFunc(text, func(c rune) bool { return !strings.ContainsRune(keyChars, c) }),
+			func(word string) bool { return len(word) >= 44 })
+		if got := loggedError(t, auth.Scheme{}, goodKey, text); plain && got != string([]rune(text)) {
+			t.Errorf("%q is logged as %q", text, got)
+		}
+
+		spellings := []string{
+			hash.String(), strings.ToUpper(hash.String()), string(hash[:]), goodKey,
+			fmt.Sprintf("%q", hash[:]), fmt.Sprintf("%+q", hash[:]), fmt.Sprint(hash[:]), fmt.Sprintf("%#v", hash[:]),
+			fmt.Sprintf("% x", hash[:]), fmt.Sprintf("%#x", hash[:]), fmt.Sprintf("%o", hash[:]), fmt.Sprintf("%b", hash[:]), fmt.Sprintf("%U", hash[:]),
+			fmt.Sprintf("%c", hash[:]), fmt.Sprintf("%x", hash.String()), fmt.Sprint([]byte(hash.String())),
+			url.QueryEscape(string(hash[:])), url.PathEscape(string(hash[:])),
+			base64.StdEncoding.EncodeToString(hash[:]), base64.RawURLEncoding.EncodeToString(hash[:]),
+			url.QueryEscape(base64.StdEncoding.EncodeToString(hash[:])),
+		}
+		spelling := spellings[int(n)%len(spellings)]
+		got := loggedError(t, scheme, goodKey, before+" <"+spelling+"> "+after)
+		if !strings.Contains(got, "[hash]") && !strings.Contains(got, "[key]") {
+			t.Errorf("%q between %q and %q is logged as %q", spelling, before, after, got)
+		}
+		if strings.Contains(got, spelling) {
+			t.Errorf("%q is logged with it: %q", spelling, got)
+		}
+	})
 }

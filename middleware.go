@@ -2,132 +2,364 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 )
 
-// Middleware authenticates every request, whatever its route, and hands it on with the key's [Record] in its context
-// for [FromContext], [Require] and [RequireAny]; it refuses all others. CORS and request-id handlers go outside it: a
-// browser's preflight request carries no key.
+// Middleware authenticates each request, for every route. It passes an
+// accepted request on with the key's [Record] in its context, for [FromContext],
+// [Require] and [Authorize], and refuses all others. Handlers for CORS and
+// request IDs go outside it, since a preflight request of a browser carries no
+// key.
 //
-// The handlers behind get a copy of the request, as from [http.Request.WithContext], so those outside do not see the
-// Pattern that a mux behind sets. The key is known by the context from then on: whoever makes another request with that
-// context, as a handler for batches may, makes it with that key, whatever its header says.
+// Without a Bearer credential, it accepts the identity that the host vouched for
+// (see Vouch).
+//
+// An accepted request gets "Cache-Control: private", unless an outer handler has
+// set a Cache-Control. The inner handler may replace it. So no shared cache
+// gives the answer for one key to another client.
+//
+// The inner handler gets a copy of the request, as from
+// [http.Request.WithContext]. When it returns, Pattern and MultipartForm are
+// copied back if they changed, so that logs outside see the route. Do not give
+// one request to two handlers at once; clone it.
+//
+// The identity belongs to the context. A handler that makes another request with
+// that context, as a handler for batches may, makes it with the same key.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	mustHandler("auth.Authenticator.Middleware", next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, err := a.authenticate(r, nil)
+		id, err := a.admit(r, nil)
 		if err != nil {
-			a.answer(w, r, err)
+			a.refuse(w, r, err)
 			return
 		}
 		id.serve(next, w, r)
 	})
 }
 
-// Require wraps a route that needs all of the scopes given: it authenticates the request, unless a's own Middleware
-// outside did so, and checks the scopes. It panics at once if one of them is not a scope.
+// Optional is like Middleware, but a request without a Bearer credential passes
+// too. Unless the host vouched for it, it has no record: FromContext reports
+// false, and [Require] answers 401. A request whose key is refused does not pass.
+//
+// A request that passes without a credential gets "Vary: Authorization", so that
+// a cache does not give its answer to a client with a key.
+func (a *Authenticator) Optional(next http.Handler) http.Handler {
+	mustHandler("auth.Authenticator.Optional", next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		anonymous := Bearer(r.Header["Authorization"]...) == ""
+		if anonymous {
+			if h := w.Header(); !varies(h["Vary"]) {
+				h["Vary"] = append(slices.Clone(h["Vary"]), "Authorization")
+			}
+			if a.vouchedIn(r.Context()) == nil {
+				id := &identity{Context: r.Context(), by: a}
+				id.serve(next, w, r)
+				return
+			}
+		}
+		id, err := a.admit(r, nil)
+		if err != nil {
+			a.refuse(w, r, err)
+			return
+		}
+		id.serve(next, w, r)
+	})
+}
+
+// varies reports whether Vary fields name Authorization.
+func varies(fields []string) bool {
+	for _, field := range fields {
+		for name := range strings.SplitSeq(field, ",") {
+			if strings.EqualFold(strings.TrimSpace(name), "Authorization") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Require wraps a route that needs all of the scopes. It authenticates the
+// request, unless the same Authenticator's Middleware outside has done so, and
+// checks the scopes. What Middleware says about the answer and the request holds
+// for Require too. Require panics if a scope is invalid, or not in the Catalog.
 func (a *Authenticator) Require(scope Scope, more ...Scope) func(http.Handler) http.Handler {
-	return newRoute("auth.Authenticator.Require", a, false, scope, more).wrap
+	return newRoute("auth.Authenticator.Require", a, newRequirement(false, scope, more)).wrap
 }
 
 // RequireAny is like Require, but one of the scopes is enough.
 func (a *Authenticator) RequireAny(scope Scope, more ...Scope) func(http.Handler) http.Handler {
-	return newRoute("auth.Authenticator.RequireAny", a, true, scope, more).wrap
+	return newRoute("auth.Authenticator.RequireAny", a, newRequirement(true, scope, more)).wrap
 }
 
-// Require wraps a route that needs all of the scopes given, behind an [Authenticator]'s Middleware. Without one it
-// answers 500, logs the mistake with slog.Default, and does not call the handler. It panics at once if one of them is
-// not a scope.
+// Vouch returns a context in which the host says whose request it is, by a
+// session, a client certificate, or a key that Verify accepted. Middleware,
+// Optional and Require of the same Authenticator accept r for a request that
+// carries no Bearer credential; if it carries one, the credential decides. So do
+// the package's functions, such as [Authorize].
+//
+// Other Authenticators do not accept it. Record.Check of r counts wherever it is
+// used. If r has a Hash, [Recheck] looks it up. Vouch keeps a copy of r.
+func (a *Authenticator) Vouch(ctx context.Context, r Record) context.Context {
+	if ctx == nil {
+		panic("auth.Authenticator.Vouch: the context is nil")
+	}
+	return &identity{Context: ctx, record: r.Clone(), by: a, vouched: true}
+}
+
+// Require wraps a route that needs all of the scopes, inside the Middleware or
+// Optional of an [Authenticator]. Otherwise it answers 500, logs the mistake, and
+// does not call the handler. It does the same for a scope that is not in the
+// Authenticator's Catalog. It panics if a scope is invalid.
 func Require(scope Scope, more ...Scope) func(http.Handler) http.Handler {
-	return newRoute("auth.Require", nil, false, scope, more).wrap
+	return newRoute("auth.Require", nil, newRequirement(false, scope, more)).wrap
 }
 
 // RequireAny is like [Require], but one of the scopes is enough.
 func RequireAny(scope Scope, more ...Scope) func(http.Handler) http.Handler {
-	return newRoute("auth.RequireAny", nil, true, scope, more).wrap
+	return newRoute("auth.RequireAny", nil, newRequirement(true, scope, more)).wrap
 }
 
-// A requirement is what a route asks of a key.
-type requirement struct {
-	scopes Scopes // all of them valid
-	any    bool   // one is enough
+// Authorize decides whether the key in ctx has all of the scopes. It is for
+// scopes that are known only when a request comes: those of an operation in an
+// OpenAPI document, or of a field in GraphQL. It returns nil, or an error that
+// [WriteProblem] can answer:
+//
+//   - [ErrInsufficientScope] if the key lacks a scope
+//   - [ErrMissingKey] if Optional let the request pass without a key
+//   - the error of Record.Check, for an identity that the host vouched for
+//   - another error, which becomes 500, if a scope is invalid or not in the
+//     Catalog, or if ctx has not passed an [Authenticator]; it is logged
+func Authorize(ctx context.Context, scope Scope, more ...Scope) error {
+	return authorize(ctx, "auth.Authorize", newRequirement(false, scope, more))
 }
 
-func (q *requirement) met(held Scopes) bool {
-	for _, s := range q.scopes {
-		if held.allow(s) == q.any {
-			return q.any
+// AuthorizeAny is like [Authorize], but one of the scopes is enough.
+func AuthorizeAny(ctx context.Context, scope Scope, more ...Scope) error {
+	return authorize(ctx, "auth.AuthorizeAny", newRequirement(true, scope, more))
+}
+
+// FromContext returns a copy of the record of the key that the request was
+// authenticated with, and whether there is one.
+func FromContext(ctx context.Context) (Record, bool) {
+	id := identityFrom(ctx)
+	if id == nil || id.record == nil {
+		return Record{}, false
+	}
+	if id.vouched {
+		var d Decision
+		if id.judge(&d) != nil {
+			return Record{}, false
 		}
 	}
-	return !q.any
+	return *id.record.Clone(), true
 }
 
-// A route is a requirement in a place.
+// admit decides about a request: all steps if there is a route, otherwise all
+// but the scopes. The identity that it returns is to be served.
+func (a *Authenticator) admit(r *http.Request, rt *route) (*identity, error) {
+	ctx := r.Context()
+	d := Decision{Step: StepAuthenticate, Request: r}
+	vouched := false
+	var refused *refusal
+	if credential := Bearer(r.Header["Authorization"]...); credential != "" {
+		refused = a.identify(ctx, credential, &d)
+	} else if id := a.vouchedIn(ctx); id != nil {
+		vouched = true
+		refused = id.judge(&d)
+	} else {
+		refused = a.refusals.of(ErrMissingKey)
+	}
+	if rt != nil {
+		d.required = &rt.requirement
+		if refused == nil {
+			d.Step = StepAuthorize
+			refused = rt.check(a, d.record)
+		}
+	}
+	if err := a.decided(ctx, &d, refused); err != nil {
+		return nil, err
+	}
+	return &identity{Context: ctx, record: d.record, by: a, vouched: vouched, admitted: true}, nil
+}
+
+// admittedIn returns the identity that a has accepted for r, or nil.
+func (a *Authenticator) admittedIn(r *http.Request) *identity {
+	for id := identityFrom(r.Context()); id != nil; id = identityFrom(id.Context) {
+		if id.by != a || id.record == nil {
+			continue
+		}
+		if id.admitted {
+			return id
+		}
+		if Bearer(r.Header["Authorization"]...) == "" {
+			return nil // this newer identity is still to be accepted
+		}
+	}
+	return nil
+}
+
+// vouchedIn returns the newest identity of a that the host vouched for, or nil.
+func (a *Authenticator) vouchedIn(ctx context.Context) *identity {
+	for id := identityFrom(ctx); id != nil; id = identityFrom(id.Context) {
+		if id.by == a && id.vouched {
+			return id
+		}
+	}
+	return nil
+}
+
+// A route is a requirement at one place of a program.
 type route struct {
 	requirement
-	call  string
-	by    *Authenticator             // nil: that of the Middleware outside
-	cache atomic.Pointer[routeReply] // of the last Authenticator that refused somebody here
+	call string
+	by   *Authenticator // nil: that of the Middleware outside
+	last atomic.Pointer[routeOf]
 }
 
-type routeReply struct {
+// A routeOf is what a route is under one Authenticator.
+type routeOf struct {
 	by      *Authenticator
 	refusal *refusal
+	misuse  string // why it cannot be served
 }
 
-func newRoute(call string, by *Authenticator, any bool, scope Scope, more []Scope) *route {
-	rt := &route{requirement: requirement{append(Scopes{scope}, more...), any}, call: call, by: by}
-	for _, s := range rt.scopes {
-		if !s.valid() {
-			panic(call + ": " + quote(string(s)) + " is not a scope")
-		}
+func newRoute(call string, by *Authenticator, q requirement) *route {
+	var catalog Catalog
+	if by != nil {
+		catalog = by.scheme.Catalog
 	}
-	return rt
+	if problem := misuse(call, catalog, q); problem != "" {
+		panic(problem)
+	}
+	return &route{requirement: q, call: call, by: by}
 }
 
-// check makes the last decision: nil if the record's scopes meet the requirement.
+// misuse says what is wrong with the scopes of q, or returns "".
+func misuse(call string, c Catalog, q requirement) string {
+	if err := c.Validate(q.scopes...); err != nil {
+		return call + ": " + err.Error()[len("auth: "):]
+	}
+	return ""
+}
+
+// under returns what the route is under a. It remembers the last one.
+func (rt *route) under(a *Authenticator) *routeOf {
+	last := rt.last.Load()
+	if last == nil || last.by != a {
+		last = &routeOf{a, a.refusals.forbidden(&rt.requirement), misuse(rt.call, a.scheme.Catalog, rt.requirement)}
+		rt.last.Store(last)
+	}
+	return last
+}
+
+// check decides whether the scopes of the record meet the requirement.
 func (rt *route) check(a *Authenticator, record *Record) *refusal {
 	if rt.met(record.Scopes) {
 		return nil
 	}
-	reply := rt.cache.Load()
-	if reply == nil || reply.by != a {
-		reply = &routeReply{a, a.voice.forbidden(&rt.requirement)}
-		rt.cache.Store(reply)
-	}
-	return reply.refusal
+	return rt.under(a).refusal
 }
 
 func (rt *route) wrap(next http.Handler) http.Handler {
 	mustHandler(rt.call, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := identityFrom(r.Context())
-		if rt.by != nil && (id == nil || id.by != rt.by) {
-			// Nobody has authenticated this request, or somebody else with other keys.
-			id, err := rt.by.authenticate(r, rt)
+		a := rt.by
+		var id *identity
+		if a != nil {
+			id = a.admittedIn(r)
+		} else {
+			id = identityFrom(r.Context())
+			if id == nil {
+				err := outside.misused(r.Context(), rt.call+": no Middleware or Optional is outside this route", r)
+				WriteProblem(w, r, err)
+				return
+			}
+			a = id.by
+			if a.scheme.Catalog != nil {
+				if problem := rt.under(a).misuse; problem != "" {
+					a.refuse(w, r, a.misused(r.Context(), problem, r))
+					return
+				}
+			}
+		}
+		if id == nil || !id.admitted {
+			id, err := a.admit(r, rt)
 			if err != nil {
-				rt.by.answer(w, r, err)
+				a.refuse(w, r, err)
 				return
 			}
 			id.serve(next, w, r)
 			return
 		}
-		if id == nil {
-			unguarded.log().ErrorContext(r.Context(), rt.call+": no Authenticator.Middleware is outside this route",
-				"route", r.Pattern)
-			WriteProblem(w, r, errNoMiddleware)
+		if err := id.authorize(r, rt); err != nil {
+			a.refuse(w, r, err)
 			return
 		}
-		d := Decision{record: id.record, required: &rt.requirement}
-		if err := id.by.decided(r, d, rt.check(id.by, id.record)); err != nil {
-			id.by.answer(w, r, err)
+		if id != identityFrom(r.Context()) { // another Authenticator, or Vouch, is in between
+			id = &identity{Context: r.Context(), record: id.record, by: a, vouched: id.vouched, admitted: true}
+			id.serve(next, w, r)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// authorize decides about the scopes of an identity that was accepted before.
+func (id *identity) authorize(r *http.Request, rt *route) error {
+	d := Decision{Step: StepAuthorize, Request: r, record: id.record, required: &rt.requirement}
+	var refused *refusal
+	if id.vouched {
+		refused = id.judge(&d)
+	}
+	if refused == nil {
+		refused = rt.check(id.by, id.record)
+	}
+	return id.by.decided(r.Context(), &d, refused)
+}
+
+// authorize decides about scopes that are known only now.
+func authorize(ctx context.Context, call string, q requirement) error {
+	id := identityFrom(ctx)
+	if id == nil {
+		return outside.misused(ctx, call+": the context has not passed a Middleware or Optional", nil)
+	}
+	if problem := misuse(call, id.by.scheme.Catalog, q); problem != "" {
+		return id.by.misused(ctx, problem, id.request)
+	}
+	d := Decision{Step: StepAuthorize, Request: id.request, required: &q}
+	var refused *refusal
+	switch {
+	case id.record == nil:
+		d.Step = StepAuthenticate
+		refused = id.by.refusals.of(ErrMissingKey)
+	case id.vouched:
+		refused = id.judge(&d)
+	}
+	if refused == nil {
+		d.record = id.record
+		if !q.met(id.record.Scopes) {
+			refused = id.by.refusals.forbidden(&q)
+		}
+	}
+	return id.by.decided(ctx, &d, refused)
+}
+
+// misused logs a programmer's mistake and returns it as an error with status
+// 500. R may be nil.
+func (a *Authenticator) misused(ctx context.Context, text string, r *http.Request) error {
+	route := ""
+	if r != nil {
+		route = r.Pattern
+	}
+	a.log().ErrorContext(ctx, "auth: "+text, "route", route)
+	return a.refusals.misuse(text)
+}
+
+// outside speaks where there is no Authenticator.
+var outside = &Authenticator{refusals: defaultRefusals}
 
 func mustHandler(call string, next http.Handler) {
 	if next == nil {
@@ -135,76 +367,72 @@ func mustHandler(call string, next http.Handler) {
 	}
 }
 
-var errNoMiddleware = errors.New("auth: no Middleware outside this route")
-
-// unguarded speaks where there is no Authenticator: for a record of NewContext, and for a misplaced Require.
-var unguarded = newAuthenticator(new(Options))
-
-// An identity is the context of a request whose key is known: one allocation instead of context.WithValue's two, for
-// which values of contexts outside are found some nanoseconds later.
+// An identity is the context of a request that has passed an Authenticator. It
+// is a context of its own, since that costs one allocation and
+// context.WithValue two.
 type identity struct {
 	context.Context
-	record *Record // not to be changed
-	by     *Authenticator
+	record   *Record // never modified; nil if Optional let the request pass without a key
+	by       *Authenticator
+	vouched  bool          // the host said so
+	admitted bool          // a request or a stream passed with it; otherwise it is still to be decided
+	request  *http.Request // that the inner handler gets
+	private  [1]string     // the value of Cache-Control, which so costs no allocation
 }
 
-// serve hands r on with the identity as its context. The form is carried back to r, since the server removes from the
-// disk, when the request ends, what was uploaded with the request that it knows.
+// judge checks the record's state and puts the record into d.
+func (id *identity) judge(d *Decision) *refusal {
+	d.record = id.record
+	return id.by.judge(d)
+}
+
+// serve passes r on with the identity as its context.
 func (id *identity) serve(next http.Handler, w http.ResponseWriter, r *http.Request) {
-	own := r.WithContext(id)
-	defer func() {
-		if own.MultipartForm != r.MultipartForm {
-			r.MultipartForm = own.MultipartForm
+	if id.record != nil {
+		if h := w.Header(); len(h["Cache-Control"]) == 0 {
+			id.private[0] = "private"
+			h["Cache-Control"] = id.private[:]
 		}
-	}()
-	next.ServeHTTP(w, own)
+	}
+	id.request = r.WithContext(id)
+	defer id.giveBack(r)
+	next.ServeHTTP(w, id.request)
+}
+
+// giveBack copies to r what the inner handler left in its copy. The server
+// removes the files of the multipart form of the request that it knows.
+func (id *identity) giveBack(r *http.Request) {
+	own := id.request
+	if own.Pattern != r.Pattern {
+		r.Pattern = own.Pattern
+	}
+	if own.MultipartForm != r.MultipartForm {
+		r.MultipartForm = own.MultipartForm
+	}
 }
 
 type identityKey struct{}
 
+// Value implements [context.Context].
 func (id *identity) Value(key any) any {
-	if key == (identityKey{}) {
+	switch key.(type) {
+	case identityKey:
 		return id
+	case refusalsKey:
+		return id.by.refusals
 	}
 	return id.Context.Value(key)
 }
 
-// String keeps fmt from looking inside.
-func (id *identity) String() string { return "auth.Context(" + id.record.ID + ")" }
-
-// ownIdentity returns an identity with a copy of record, in a single allocation.
-func ownIdentity(ctx context.Context, record *Record, by *Authenticator) *identity {
-	own := &struct {
-		identity
-		record Record
-	}{record: *record}
-	own.identity = identity{ctx, &own.record, by}
-	return &own.identity
+// String keeps package fmt from printing the fields.
+func (id *identity) String() string {
+	if id.record == nil {
+		return "auth.Context()"
+	}
+	return "auth.Context(" + oneLine(id.record.ID) + ")"
 }
 
 func identityFrom(ctx context.Context) *identity {
 	id, _ := ctx.Value(identityKey{}).(*identity)
 	return id
-}
-
-// FromContext returns the record of the key that the request was authenticated with, and whether there is one. It
-// is a copy, the caller's to change. Its Scopes are not nil even if there is none, so that they can be a Ceiling:
-// whoever is nobody passes on nothing.
-func FromContext(ctx context.Context) (Record, bool) {
-	id := identityFrom(ctx)
-	if id == nil {
-		return Record{Scopes: Scopes{}}, false
-	}
-	return id.record.handOut(), true
-}
-
-// NewContext returns a context with a copy of r for [FromContext], [Require] and [RequireAny] to find, as if a
-// Middleware had authenticated the request: for tests of handlers. An [Authenticator]'s own Require and Middleware
-// do not believe it.
-func NewContext(ctx context.Context, r Record) context.Context {
-	if ctx == nil {
-		panic("auth.NewContext: the context is nil")
-	}
-	c := r.clone()
-	return ownIdentity(ctx, &c, unguarded)
 }

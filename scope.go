@@ -1,20 +1,29 @@
 package auth
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 )
 
-// A Scope names something that a key may do: "documents.read". It is "*", or dot-separated segments of a-z 0-9 _
-// and -, at least two, the last of which may be "*". Nothing else is a scope: where a route requires it the program
-// panics at start-up, and in a [Record] it grants nothing.
+const maxScopeLen = 255 // bytes
+
+// A Scope names something that a key may do, such as "documents.read".
+//
+// A scope is "*", or segments joined by "." or ":". A segment consists of ASCII
+// letters, digits, "_" and "-". The last of several segments may be "*". One
+// segment alone, such as "admin", is a scope. A scope has at most 255 bytes, and
+// case matters.
+//
+// Any other string is an invalid scope. [Require] panics on it at startup. In a
+// [Record] it grants nothing.
 type Scope string
 
-// ParseScope returns s as a Scope, or an error if it is none.
+// ParseScope returns s as a Scope, or an error if it is invalid.
 func ParseScope(s string) (Scope, error) {
 	if !Scope(s).valid() {
-		return "", fmt.Errorf("auth: %s is not a scope", quote(s))
+		return "", fmt.Errorf("auth: %s is not a valid scope", quote(s))
 	}
 	return Scope(s), nil
 }
@@ -23,55 +32,67 @@ func (s Scope) valid() bool {
 	if s == "*" {
 		return true
 	}
-	segments, length := 1, 0
+	if len(s) > maxScopeLen {
+		return false
+	}
+	start := 0 // of the segment that i is in
 	for i := range len(s) {
 		switch c := s[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
-			length++
-		case c == '.' && length > 0:
-			segments++
-			length = 0
-		case c == '*' && length == 0 && segments > 1 && i == len(s)-1:
+		case keyChar[c]:
+		case (c == '.' || c == ':') && i > start:
+			start = i + 1
+		case c == '*' && i == start && i > 0 && i == len(s)-1:
 			return true
 		default:
 			return false
 		}
 	}
-	return segments > 1 && length > 0
+	return len(s) > start
 }
 
-// Covers reports whether a key that holds s may do what required asks for. "*" covers every scope; "documents.*"
-// covers itself and all below it at any depth, but neither "documents" nor "documentsx.read"; any other scope covers
-// itself. Case matters. What is not a scope covers nothing and is covered by nothing.
+// Covers reports whether a key that holds s may do what required asks for.
+//
+// "*" covers every scope. "documents.*" covers itself and everything below
+// "documents." at any depth, but neither "documents" nor "documents:read". Any
+// other scope covers only itself. An invalid scope covers nothing and is covered
+// by nothing.
 func (s Scope) Covers(required Scope) bool {
 	return required.valid() && s.covers(required)
 }
 
-// covers is Covers for a required scope that is known to be one. Then s needs no check of its own: if it equals
-// required, or is a start of it up to a dot with "*" behind it, it is a scope too.
+// covers is Covers for a required scope that is valid. Then s needs no check of
+// its own: it is valid too if it equals required, or if it is a separator and
+// "*" after a beginning of required.
 func (s Scope) covers(required Scope) bool {
 	if s == required || s == "*" {
 		return true
 	}
-	stem, wild := strings.CutSuffix(string(s), ".*")
-	return wild && len(required) > len(stem)+1 && required[len(stem)] == '.' && string(required[:len(stem)]) == stem
+	n := len(s) - 1 // of the stem, with its separator
+	return n > 1 && s[n] == '*' && (s[n-1] == '.' || s[n-1] == ':') &&
+		len(required) > n && required[:n] == s[:n]
 }
 
-// Scopes is what a key holds, or what a route requires. Empty Scopes grant nothing.
+// Scopes are what a key holds, or what a route requires. Nil and empty Scopes
+// are the same: they grant nothing, and in JSON they are [].
 type Scopes []Scope
 
-// Allow reports whether one of ss covers required.
-func (ss Scopes) Allow(required Scope) bool {
-	return required.valid() && ss.allow(required)
+// Covers reports whether one of ss covers required.
+func (ss Scopes) Covers(required Scope) bool {
+	return required.valid() && ss.covers(required)
 }
 
-func (ss Scopes) allow(required Scope) bool {
+func (ss Scopes) covers(required Scope) bool {
 	for _, s := range ss {
 		if s.covers(required) {
 			return true
 		}
 	}
 	return false
+}
+
+// MarshalJSON returns an array of strings, never null.
+func (ss Scopes) MarshalJSON() ([]byte, error) {
+	return json.Marshal(append([]Scope{}, ss...))
 }
 
 func (ss Scopes) join(sep string) string {
@@ -85,52 +106,23 @@ func (ss Scopes) join(sep string) string {
 	return b.String()
 }
 
-// A Catalog lists the scopes that an API defines, in display order.
-type Catalog []ScopeInfo
-
-// ScopeInfo is a scope with what it permits, in a few words for whoever chooses it.
-type ScopeInfo struct {
-	Scope       Scope  `json:"scope"`
-	Description string `json:"description"`
+// A requirement is what a route requires of a key.
+type requirement struct {
+	scopes Scopes // not empty
+	any    bool   // one of them is enough; otherwise all are needed
 }
 
-// DefaultCatalog is the published one (inSigner API documentation, "Scopes").
-var DefaultCatalog = Catalog{
-	{"*", "Full access to all resources"},
-	{"documents.*", "Full access to documents"},
-	{"documents.read", "List and retrieve documents"},
-	{"documents.create", "Create new documents"},
-	{"documents.write", "Update documents, add fields/signers, upload files"},
-	{"documents.send", "Send documents and reminders"},
-	{"documents.delete", "Delete documents"},
-	{"templates.read", "List and retrieve templates"},
-	{"campaigns.*", "Full access to campaigns"},
-	{"campaigns.read", "List and retrieve campaigns"},
-	{"campaigns.create", "Create campaigns"},
-	{"campaigns.update", "Update campaigns"},
-	{"campaigns.delete", "Delete campaigns"},
-	{"bulk_sends.*", "Full access to bulk sends"},
-	{"bulk_sends.read", "List and retrieve bulk sends"},
-	{"bulk_sends.create", "Create bulk sends"},
-	{"bulk_sends.delete", "Delete bulk sends"},
-	{"webhooks.*", "Full access to webhooks"},
-	{"webhooks.read", "List and retrieve webhooks"},
-	{"webhooks.create", "Create webhooks"},
-	{"webhooks.update", "Update webhooks"},
-	{"webhooks.delete", "Delete webhooks"},
-	{"org.read", "Read organization info and members"},
+func newRequirement(any bool, scope Scope, more []Scope) requirement {
+	return requirement{slices.Concat(Scopes{scope}, more), any}
 }
 
-// Validate returns an error that names the first of scopes that is not a scope, or that c does not list. A wildcard
-// counts only where c lists it. A nil Catalog takes every scope; one that is empty but not nil takes none.
-func (c Catalog) Validate(scopes ...Scope) error {
-	for _, s := range scopes {
-		if _, err := ParseScope(string(s)); err != nil {
-			return err
-		}
-		if c != nil && !slices.ContainsFunc(c, func(info ScopeInfo) bool { return info.Scope == s }) {
-			return fmt.Errorf("auth: the catalog does not list the scope %s", quote(string(s)))
+// met reports whether a key that holds these scopes meets q, whose scopes are
+// valid.
+func (q *requirement) met(held Scopes) bool {
+	for _, s := range q.scopes {
+		if held.covers(s) == q.any {
+			return q.any
 		}
 	}
-	return nil
+	return !q.any
 }

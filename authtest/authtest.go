@@ -1,46 +1,76 @@
-// Package authtest helps to test with package auth: stores of one's own, and handlers behind Require.
+// Package authtest tests what a host builds on package auth: stores of its own,
+// and handlers that need a key.
 //
 // # Stores
 //
-// [TestStore] checks an [auth.KeyStore] against every sentence of its contract, [TestLookup] an [auth.Store] that only
-// looks keys up:
+// [TestStore] checks a [keyring.Store] against each sentence of its contract,
+// and [TestLookup] an [auth.Store] that only looks keys up:
 //
 //	func TestStore(t *testing.T) {
-//		authtest.TestStore(t, func(t *testing.T) auth.KeyStore {
+//		authtest.TestStore(t, func(t *testing.T) keyring.Store {
 //			return mystore.New(emptyDatabase(t))
 //		})
 //	}
 //
 // # Handlers
 //
-// A handler behind [auth.Require] is tested without any key by [WithScopes]:
+// [WithScopes] tests a handler wrapped by [auth.Require] without a key:
 //
 //	r := httptest.NewRequest("GET", "/api/v1/documents", nil)
 //	handler.ServeHTTP(w, authtest.WithScopes(r, "documents.read"))
 //
-// A whole application, Middleware or an Authenticator's own Require included, needs a key: [NewKey] makes one, and
-// [WithKey] sends it. [CheckRoutes] finds the routes whose Require somebody forgot.
+// A whole application, with its Authenticator, needs a key: [NewKey] makes one,
+// and [WithKey] sends it. [CheckRoutes] finds the routes that a key without
+// scopes opens, because somebody forgot their Require.
 package authtest
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
-// TestStore checks that a store does what [auth.KeyStore] says, and [auth.SnapshotStore] and [auth.Watcher] if it is
-// one of them. It runs a subtest for each rule; one that fails quotes the rule. The subtests run one after another.
+// TestStore checks that a store does what [keyring.Store] says, and what
+// [auth.Watcher] says if it is one. It runs a subtest for each rule, one after
+// another. A subtest that fails quotes its rule. If the store keeps no events,
+// the subtests about events are skipped.
 //
-// newStore returns an empty store, a new one for each subtest; what it must close again it registers with t.Cleanup.
-// The IDs of the records are short and ASCII; other text is any that is valid UTF-8 and has no NUL.
+// newStore returns an empty store, a new one for each subtest. It registers what
+// must be closed with t.Cleanup.
 //
-// Run it with the race detector too: some of the subtests call the store from many goroutines at once.
-func TestStore(t *testing.T, newStore func(t *testing.T) auth.KeyStore) {
+// The records are such as a [keyring.Manager] writes. An ID is a UUID in
+// canonical form. A text is valid UTF-8 without NUL and has at most 255 bytes;
+// there are at most 256 scopes, and at most 64 entries and 16 kB of metadata. A
+// time lies in the years 1900 to 9999. For a store that takes only other IDs, or
+// only owners that it knows, use [TestStoreWith].
+//
+// Run it with the race detector too: some of the subtests call the store from
+// many goroutines at once.
+func TestStore(t *testing.T, newStore func(t *testing.T) keyring.Store) {
+	t.Helper()
+	TestStoreWith(t, newStore, nil)
+}
+
+// StoreOptions adapt [TestStoreWith] to what a store accepts. The zero
+// StoreOptions are those of [TestStore].
+type StoreOptions struct {
+	// NewID returns the ID of a record that does not exist yet, a new one with
+	// each call. If nil, IDs are UUIDs in canonical form.
+	//
+	// IDs that sort differently by language than by bytes, such as "b", "B" and
+	// "a-1", test more of a store whose IDs are text.
+	NewID func() string
+
+	// NewOwner returns an owner whose keys the store accepts, a new one with
+	// each call. It may add the owner to the database that store uses. If nil,
+	// owners are any text.
+	NewOwner func(t *testing.T, store keyring.Store) string
+}
+
+// TestStoreWith is [TestStore] for a store with IDs or owners of its own kind.
+// If opts is nil, the zero StoreOptions are used.
+func TestStoreWith(t *testing.T, newStore func(t *testing.T) keyring.Store, opts *StoreOptions) {
 	t.Helper()
 	for _, c := range storeCases() {
 		t.Run(c.name, func(t *testing.T) {
@@ -48,188 +78,47 @@ func TestStore(t *testing.T, newStore func(t *testing.T) auth.KeyStore) {
 			if s == nil {
 				t.Fatal("authtest.TestStore: newStore returned nil")
 			}
-			if !c.applies(s) {
-				t.Skip("the store is not an auth." + c.needs)
+			if why := c.unfit(t.Context(), s); why != "" {
+				t.Skip(why)
 			}
-			if err := c.run(t.Context(), s); err != nil {
+			if err := c.run(t.Context(), s, newMaker(t, s, opts)); err != nil {
 				t.Errorf("%v\nthe rule: %s", err, c.rule)
 			}
 		})
 	}
 }
 
-// caseTime is what a case may take before its context is done, so that a store that waits for ever is reported.
-const caseTime = 2 * time.Minute
-
-// A storeCase checks one rule, on an empty store of its own.
-type storeCase struct {
-	name  string
-	rule  string // as the contract has it
-	check func(p *probe)
-	needs string // the optional interface that it is about, if any
-}
-
-// storeCases returns all cases, the plain ones first: what fails further down may follow from what failed above.
-func storeCases() []storeCase {
-	var all []storeCase
-	for _, group := range [][]storeCase{lookupCases, insertCases, listCases, revokeCases, replaceCases, touchCases,
-		sharingCases, contextCases, concurrencyCases} {
-		all = append(all, group...)
-	}
-	for _, c := range snapshotCases {
-		c.needs = "SnapshotStore"
-		all = append(all, c)
-	}
-	for _, c := range watchCases {
-		c.needs = "Watcher"
-		all = append(all, c)
-	}
-	return all
-}
-
-func (c *storeCase) applies(s auth.Store) bool {
-	ok := true
-	switch c.needs {
-	case "SnapshotStore":
-		_, ok = snapshots(s)
-	case "Watcher":
-		_, ok = s.(auth.Watcher)
-	}
-	return ok
-}
-
-// snapshots returns s as a SnapshotStore, and whether it is one and not a type that embeds one.
-func snapshots(s auth.Store) (auth.SnapshotStore, bool) {
-	shared, ok := s.(auth.SnapshotStore)
-	return shared, ok && shared.Snapshots() == s
-}
-
-// run returns what is wrong with s, or nil.
-func (c *storeCase) run(ctx context.Context, s auth.KeyStore) error {
-	ctx, cancel := context.WithTimeout(ctx, caseTime)
-	defer cancel()
-	p := &probe{ctx: ctx, Store: s, keys: s}
-	c.check(p)
-	return p.err()
-}
-
-// A probe gathers what is wrong with a store. Its methods may be called from several goroutines at once.
-type probe struct {
-	auth.Store
-	keys auth.KeyStore // nil in TestLookup
-	ctx  context.Context
-
-	mu   sync.Mutex
-	errs []error
-}
-
-const maxErrors = 5 // reported for a case; the rest is counted
-
-func (p *probe) errorf(format string, args ...any) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.errs = append(p.errs, fmt.Errorf(format, args...))
-}
-
-func (p *probe) err() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.errs); n > maxErrors {
-		return errors.Join(append(p.errs[:maxErrors:maxErrors], fmt.Errorf("and %d more", n-maxErrors))...)
-	}
-	return errors.Join(p.errs...)
-}
-
-// ok reports an error that should not be.
-func (p *probe) ok(what string, err error) bool {
-	if err != nil {
-		p.errorf("%s: %w", what, err)
-	}
-	return err == nil
-}
-
-// fails reports an error that is not the one that it should be.
-func (p *probe) fails(what string, err, want error) {
-	if !errors.Is(err, want) {
-		p.errorf("%s: got error %v, want one that matches %q", what, err, want)
-	}
-}
-
-// refused reports that there is no error, which may be any.
-func (p *probe) refused(what string, err error) {
-	if err == nil {
-		p.errorf("%s: no error", what)
-	}
-}
-
-func (p *probe) insert(records ...auth.Record) {
-	for _, r := range records {
-		p.ok("Insert "+r.ID, p.keys.Insert(p.ctx, r))
-	}
-}
-
-func (p *probe) revoke(id string, at time.Time) {
-	p.ok("Revoke "+id, p.keys.Revoke(p.ctx, id, at))
-}
-
-func (p *probe) replace(successor auth.Record, expires time.Time) {
-	p.ok("Replace "+successor.Replaces+" by "+successor.ID, p.keys.Replace(p.ctx, successor, expires))
-}
-
-func (p *probe) touch(lastUsed map[string]time.Time) {
-	p.ok("Touch", p.keys.Touch(p.ctx, lastUsed))
-}
-
-// holds reports if Lookup or Get finds something else than these records.
-func (p *probe) holds(records ...auth.Record) {
-	for _, want := range records {
-		got, err := p.Lookup(p.ctx, want.Hash)
-		if what := "Lookup of the hash of " + want.ID; p.ok(what, err) {
-			p.ok(what, differences(got, want))
-		}
-		got, err = p.keys.Get(p.ctx, want.ID)
-		if what := "Get " + want.ID; p.ok(what, err) {
-			p.ok(what, differences(got, want))
-		}
-	}
-}
-
-// lacks reports if there is a record with that ID or that Hash.
-func (p *probe) lacks(r auth.Record) {
-	_, err := p.Lookup(p.ctx, r.Hash)
-	p.fails(fmt.Sprintf("Lookup of the hash of %q, which should not be there", r.ID), err, auth.ErrNotFound)
-	_, err = p.keys.Get(p.ctx, r.ID)
-	p.fails(fmt.Sprintf("Get %q, which should not be there", r.ID), err, auth.ErrNotFound)
-}
-
-// list returns a page, or nil if there is an error, which it reports.
-func (p *probe) list(owner string, after auth.Position, limit int) []auth.Record {
-	page, err := p.keys.List(p.ctx, owner, after, limit)
-	if !p.ok("List", err) {
-		return nil
-	}
-	if len(page) > limit {
-		p.errorf("List with limit %d returned %d records", limit, len(page))
-	}
-	return page
-}
-
-// lists reports if the page has other records than these, or has them in another order.
-func (p *probe) lists(owner string, after auth.Position, limit int, want ...string) {
-	what := fmt.Sprintf("List of owner %q after %q", owner, after.ID)
-	p.sameIDs(what, p.list(owner, after, limit), want)
-}
-
-// together runs f(0) to f(n-1) at the same time.
-func together(n int, f func(i int)) {
-	var group sync.WaitGroup
-	start := make(chan struct{})
-	for i := range n {
-		group.Go(func() {
-			<-start
-			f(i)
+// TestLookup checks that a store that only looks keys up, perhaps in a table
+// that was there before, does what [auth.Store] says, and as much of what
+// [auth.Watcher] says as can be checked without a change. It runs a subtest for
+// each rule, one after another. A subtest that fails quotes its rule.
+//
+// newStore returns a store that holds these records and no others, a new one for
+// each subtest. It registers what must be closed with t.Cleanup.
+//
+// The records are such that most tables can hold them: an ID is a decimal
+// number, and a time has whole seconds and lies in the years 2000 to 2037.
+//
+// A store need not keep all of a record. It must keep the Hash, the ExpiresAt,
+// the Scopes in any order, and whether the key is revoked. In addition:
+//   - A record has an ID of its own. It may be another one than was given.
+//   - A disabled record may come back as a revoked one.
+//   - RevokedAt and DisabledAt may be other times.
+//   - All else may come back empty, but not changed.
+func TestLookup(t *testing.T, newStore func(t *testing.T, records ...auth.Record) auth.Store) {
+	t.Helper()
+	for _, c := range lookupCases() {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStore(t, c.given()...)
+			if s == nil {
+				t.Fatal("authtest.TestLookup: newStore returned nil")
+			}
+			if why := c.unfit(s); why != "" {
+				t.Skip(why)
+			}
+			if err := c.run(t.Context(), s); err != nil {
+				t.Errorf("%v\nthe rule: %s", err, c.rule)
+			}
 		})
 	}
-	close(start)
-	group.Wait()
 }

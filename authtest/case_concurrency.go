@@ -1,209 +1,238 @@
 package authtest
 
 import (
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
 const (
-	concurrent = "A Store's methods must be safe for concurrent use."
-	atMost     = "Of many calls for one record exactly one succeeds."
+	concurrent = "A Store must be safe for concurrent use."
 	workers    = 16
 )
 
+// one reports that not exactly one of the calls at the same time has succeeded,
+// or that another one failed with an error that does not match want. It returns
+// which one has succeeded.
+func (p *probe) one(what string, want error, call func(i int) error) (winner int, ok bool) {
+	errs := make([]error, workers)
+	together(workers, func(i int) { errs[i] = call(i) })
+	won := 0
+	for i, err := range errs {
+		if err == nil {
+			won++
+			winner = i
+			continue
+		}
+		p.fails(what+" at the same time", err, want)
+	}
+	if won != 1 {
+		p.errorf("%s at the same time: %d of %d calls succeeded, want 1", what, won, workers)
+	}
+	return winner, won == 1
+}
+
 var concurrencyCases = []storeCase{
-	{name: "Insert at the same time", rule: exists + " " + concurrent, check: func(p *probe) {
-		for round := range 4 {
-			var won atomic.Int64
-			together(workers, func(i int) {
-				r := record(100*round + i)
-				r.Name = fmt.Sprint("by ", i)
-				if round%2 == 0 {
-					r.Hash = record(100 * round).Hash
-				} else {
-					r.ID = record(100 * round).ID
-				}
-				switch err := p.keys.Insert(p.ctx, r); {
-				case err == nil:
-					won.Add(1)
-				case !errors.Is(err, auth.ErrExists):
-					p.errorf("Insert at the same time: got error %v, want one that matches %q", err, auth.ErrExists)
-				}
-			})
-			if n := won.Load(); n != 1 {
-				p.errorf("%d calls at the same time inserted a record with one hash or one ID; want 1", n)
+	{name: "Insert of one ID at the same time", rule: taken + " " + concurrent, check: func(p *probe) {
+		for round := range 3 {
+			list := p.records(100 * (round + 1))[100*round:]
+			for _, r := range list {
+				r.ID = list[0].ID
 			}
-			if n := len(p.list("", auth.Position{}, 100)); n != round+1 {
-				p.errorf("List returned %d records, want %d", n, round+1)
-			}
-		}
-	}},
-	{name: "Replace at the same time", rule: "Replace: " + atMost + " " + onceOnly, check: func(p *probe) {
-		for round := range 4 {
-			old := record(100 * round)
-			p.insert(old)
-			var won atomic.Int64
-			together(workers, func(i int) {
-				switch err := p.keys.Replace(p.ctx, successor(100*round+i+1, old), epoch); {
-				case err == nil:
-					won.Add(int64(i) + 1 + 1000)
-				case !errors.Is(err, auth.ErrSuperseded):
-					p.errorf("Replace at the same time: got error %v, want one that matches %q", err, auth.ErrSuperseded)
-				}
-			})
-			if n := won.Load() / 1000; n != 1 {
-				p.errorf("%d calls of Replace for one record succeeded at the same time; want 1", n)
-				continue
-			}
-			next := successor(100*round+int(won.Load()%1000), old)
-			p.holds(replaced(old, next.ID, epoch), next)
-			if n := len(p.list("", auth.Position{}, 1000)); n != 2*(round+1) {
-				p.errorf("List returned %d records, want %d", n, 2*(round+1))
-			}
-		}
-	}},
-	{name: "Replace by one hash at the same time", rule: takenRule + " " + noChange + " " + concurrent,
-		check: func(p *probe) {
-			p.insert(records(workers)...)
-			var won atomic.Int64
-			together(workers, func(i int) {
-				next := successor(100+i, record(i))
-				next.Hash = record(100).Hash
-				switch err := p.keys.Replace(p.ctx, next, epoch); {
-				case err == nil:
-					won.Add(int64(i) + 1000)
-				case !errors.Is(err, auth.ErrExists):
-					p.errorf("Replace at the same time: got error %v, want one that matches %q", err, auth.ErrExists)
-				}
-			})
-			if n := won.Load() / 1000; n != 1 {
-				p.errorf("%d calls of Replace with one hash succeeded at the same time; want 1", n)
+			winner, ok := p.one("Insert of one ID", keyring.ErrExists, func(i int) error { return p.keys.Insert(p.ctx, list[i]) })
+			if !ok {
 				return
 			}
 			for i := range workers {
-				want := record(i)
-				if i == int(won.Load()%1000) {
-					want = replaced(want, record(100+i).ID, epoch)
+				if i == winner {
+					p.holds(list[i])
+				} else {
+					p.lacksHash(list[i])
 				}
-				p.holds(want)
-			}
-		}},
-	{name: "Revoke at the same time", rule: revokes + " " + concurrent, check: func(p *probe) {
-		r := record(1)
-		p.insert(r)
-		times := make([]time.Time, workers) // what each found afterwards
-		together(workers, func(i int) {
-			p.revoke(r.ID, epoch.Add(time.Duration(i+1)*time.Second))
-			got, err := p.keys.Get(p.ctx, r.ID)
-			p.ok("Get after Revoke", err)
-			times[i] = got.RevokedAt
-		})
-		for _, t := range times {
-			if !t.Equal(times[0]) || t.IsZero() {
-				p.errorf("after a Revoke, RevokedAt is at one time %s and %s at another", brief(times[0]), brief(t))
-				break
 			}
 		}
-		r.RevokedAt = times[0]
-		p.holds(r)
 	}},
-	{name: "Revoke beside Replace", rule: "Revoke and Replace change only what is theirs. " + concurrent,
-		check: func(p *probe) {
-			for round := range 8 {
-				old, next := record(2*round), record(2*round+1)
-				next.Replaces = old.ID
-				p.insert(old)
-				var err error
-				together(2, func(i int) {
-					if i == 0 {
-						p.revoke(old.ID, epoch)
-						return
-					}
-					err = p.keys.Replace(p.ctx, next, epoch)
-				})
-				switch {
-				case err == nil:
-					old = replaced(old, next.ID, epoch)
-					p.holds(next)
-				case errors.Is(err, auth.ErrKeyRevoked):
-					p.lacks(next)
-				default:
-					p.errorf("Replace beside Revoke: %w", err)
-				}
-				old.RevokedAt = epoch
-				p.holds(old)
+	{name: "Insert of one hash at the same time", rule: taken + " " + concurrent, check: func(p *probe) {
+		for round := range 3 {
+			list := p.records(100 * (round + 1))[100*round:]
+			for _, r := range list {
+				r.Hash = list[0].Hash
 			}
-		}},
-	{name: "Touch beside Revoke and Replace", rule: touchesOnly + " " + concurrent, check: func(p *probe) {
+			winner, ok := p.one("Insert of one hash", keyring.ErrExists, func(i int) error { return p.keys.Insert(p.ctx, list[i]) })
+			if !ok {
+				return
+			}
+			for i := range workers {
+				if i == winner {
+					p.holds(list[i])
+				} else {
+					p.lacksID(list[i].ID)
+				}
+			}
+		}
+	}},
+	{name: "Update of one revision at the same time", rule: updates + " " + conflicts + " So of many calls with one " +
+		"revision exactly one succeeds.", check: func(p *probe) {
+		r := p.record(0)
+		p.insert(r)
+		for range 4 {
+			winner, ok := p.one("Update of one revision", keyring.ErrConflict, func(i int) error {
+				return p.keys.Update(p.ctx, renamed(r, fmt.Sprint("by ", i)), nil)
+			})
+			if !ok {
+				return
+			}
+			r = renamed(r, fmt.Sprint("by ", winner))
+			p.holds(r)
+		}
+	}},
+	{name: "Update with successors at the same time", rule: conflicts + " " + both, check: func(p *probe) {
+		r := p.record(0)
+		p.insert(r)
+		for round := range 3 {
+			olds, successors := make([]*auth.Record, workers), make([]*auth.Record, workers)
+			for i := range workers {
+				olds[i], successors[i] = p.rotated(r, 100*(round+1)+i)
+			}
+			winner, ok := p.one("Update of one revision with successors", keyring.ErrConflict, func(i int) error {
+				return p.keys.Update(p.ctx, olds[i], successors[i])
+			})
+			if !ok {
+				return
+			}
+			p.holds(olds[winner])
+			for i, successor := range successors {
+				if i == winner {
+					p.holds(successor)
+				} else {
+					p.lacks(successor)
+				}
+			}
+			r = successors[winner]
+		}
+	}},
+	{name: "Update with one successor hash at the same time", rule: updateTaken + " " + both, check: func(p *probe) {
+		list := p.records(workers)
+		p.insert(list...)
+		olds, successors := make([]*auth.Record, workers), make([]*auth.Record, workers)
+		for i, r := range list {
+			olds[i], successors[i] = p.rotated(r, 100+i)
+			successors[i].Hash = hashOf(100)
+		}
+		winner, ok := p.one("Update with one successor hash", keyring.ErrExists, func(i int) error {
+			return p.keys.Update(p.ctx, olds[i], successors[i])
+		})
+		if !ok {
+			return
+		}
 		for i := range workers {
-			r, next := record(i), record(100+i)
-			next.Replaces = r.ID
+			if i == winner {
+				p.holds(olds[i], successors[i])
+			} else {
+				p.holds(list[i])
+				p.lacksID(successors[i].ID)
+			}
+		}
+	}},
+	{name: "Update of many records at the same time", rule: updates + " " + concurrent, check: func(p *probe) {
+		list := p.records(workers)
+		p.insert(list...)
+		together(workers, func(i int) {
+			for n := range 8 {
+				list[i] = renamed(list[i], fmt.Sprint("change ", n))
+				p.update(list[i])
+			}
+		})
+		p.holds(list...)
+	}},
+	{name: "Update and Delete at the same time", rule: updateUnheld + " " + concurrent, check: func(p *probe) {
+		for i := range 8 {
+			r := p.record(2 * i)
 			p.insert(r)
-			together(3, func(j int) { // all three write the same row
+			old, successor := p.rotated(r, 2*i+1)
+			var err error
+			together(2, func(j int) {
+				if j == 0 {
+					p.delete(r.ID)
+				} else {
+					err = p.keys.Update(p.ctx, old, successor)
+				}
+			})
+			p.lacks(r)
+			if err == nil {
+				p.holds(successor)
+				continue
+			}
+			p.fails("Update and Delete at the same time", err, auth.ErrNotFound)
+			p.lacks(successor)
+		}
+	}},
+	{name: "Touch and Update at the same time", rule: touchesOnly + " " + fixed, check: func(p *probe) {
+		for i := range workers {
+			r := p.record(i)
+			p.insert(r)
+			together(3, func(j int) { // all write the same row
 				switch {
 				case j > 0:
 					p.touch(map[string]time.Time{r.ID: epoch.Add(time.Duration(j) * time.Hour)})
 				case i%2 == 0:
-					p.revoke(r.ID, epoch)
+					p.update(revoked(r))
 				default:
-					p.replace(next, epoch)
+					p.rotate(p.rotated(r, 100+i))
 				}
 			})
 			if i%2 == 0 {
-				r.RevokedAt = epoch
+				r = revoked(r)
 			} else {
-				r = replaced(r, next.ID, epoch)
-				p.holds(next)
+				old, successor := p.rotated(r, 100+i)
+				p.holds(successor)
+				r = old
 			}
-			r.LastUsedAt = epoch.Add(2 * time.Hour)
-			p.holds(r)
+			p.holds(used(r, epoch.Add(2*time.Hour)))
 		}
 	}},
-	{name: "Touch at the same time", rule: touches + " " + concurrent + " So calls with the same IDs, in whatever order, " +
-		"do not wait for each other for ever.", check: func(p *probe) {
-		const n = 200
-		list := records(n)
-		p.insert(list[:workers]...)
-		together(8, func(i int) {
-			for round := range 4 {
-				used := make(map[string]time.Time) // of which each call sees another order
+	{name: "Touch at the same time", rule: touches + " " + concurrent + " Calls with the same IDs, in any order, do not " +
+		"wait for each other forever.", check: func(p *probe) {
+		const n, calls, rounds = 200, 8, 3
+		list := p.records(workers)
+		p.insert(list...)
+		together(calls, func(i int) {
+			for round := range rounds {
+				at := epoch.Add(time.Duration(i*rounds+round) * time.Second)
+				lastUsed := make(map[string]time.Time)
 				for j := range n {
-					if (i+j+round)%3 != 0 || j < workers {
-						used[list[(j*(2*i+1))%n].ID] = epoch.Add(time.Duration(i*4+round) * time.Second)
+					if j < workers || (i+j+round)%3 != 0 {
+						lastUsed[p.id(j)] = at
 					}
 				}
-				for _, r := range list[:workers] {
-					used[r.ID] = epoch.Add(time.Duration(i*4+round) * time.Second)
-				}
-				p.touch(used)
+				p.touch(lastUsed)
 			}
 		})
-		for _, r := range list[:workers] {
-			r.LastUsedAt = epoch.Add(31 * time.Second) // the newest of all
-			p.holds(r)
+		for _, r := range list {
+			p.holds(used(r, epoch.Add((calls*rounds-1)*time.Second))) // the latest of all
 		}
 	}},
-	{name: "Reading beside writing", rule: concurrent + " Replace is one atomic step.", check: func(p *probe) {
+	{name: "Reading during changes", rule: both + " " + concurrent, check: func(p *probe) {
 		const n = 24
-		steady := record(1000)
-		p.insert(append(records(n), steady)...)
+		steady := p.record(1000)
+		list := p.records(n)
+		p.insert(append(list, steady)...)
 		var done atomic.Bool
 		together(6, func(i int) {
 			switch i {
 			case 0:
 				defer done.Store(true)
-				for j := range n {
+				for j, r := range list {
 					switch j % 3 {
 					case 0:
-						p.replace(successor(100+j, record(j)), epoch)
+						p.rotate(p.rotated(r, 100+j))
 					case 1:
-						p.revoke(record(j).ID, epoch)
+						p.update(revoked(r))
 					case 2:
-						p.insert(record(200 + j))
+						p.insert(p.record(200 + j))
 					}
 				}
 			case 1:
@@ -213,41 +242,42 @@ var concurrencyCases = []storeCase{
 			default:
 				for j := 0; !done.Load(); j++ {
 					if i%2 == 0 {
-						p.ok("Lookup of a record that nobody changes", p.whole(steady))
+						p.ok("Lookup of a record that nobody changes", p.whole(steady, 0))
 					}
-					p.ok("reading beside writing", p.whole(record(j%n)))
-					if page := p.list("", auth.Position{}, n); len(page) != n {
-						p.errorf("List beside writers returned %d records, though there are at least %d", len(page), n)
+					p.ok("reading during changes", p.whole(list[j%n], 100+j%n))
+					if got := len(p.page(keyring.Query{Limit: n})); got != n {
+						p.errorf("List during changes: got %d records, want %d: there are at least that many", got, n)
 					}
 				}
 			}
 		})
-		for j := range n {
-			p.ok("reading after writing", p.whole(record(j)))
+		for j, r := range list {
+			p.ok("reading after changes", p.whole(r, 100+j))
 		}
 	}},
 }
 
-// whole returns what is wrong with a record that may have been revoked at epoch, used, or replaced and then been given
-// epoch as its expiry.
-func (p *probe) whole(want auth.Record) error {
-	got, err := p.Lookup(p.ctx, want.Hash)
-	if err != nil {
+// whole returns what is wrong with r, which may have been revoked, used, or
+// rotated to record(i).
+func (p *probe) whole(r *auth.Record, i int) error {
+	got, err := p.Lookup(p.ctx, r.Hash)
+	if err := errOrNil(got, err); err != nil {
 		return err
 	}
-	want.LastUsedAt = got.LastUsedAt
+	want := r
 	if !got.RevokedAt.IsZero() {
-		want.RevokedAt = epoch
+		want = revoked(r)
 	}
-	if got.ReplacedBy != "" {
-		want = replaced(want, got.ReplacedBy, epoch)
-		next, err := p.keys.Get(p.ctx, got.ReplacedBy)
-		if err != nil {
-			return fmt.Errorf("the successor of %s: %w", want.ID, err)
+	if got.RotatedTo != "" {
+		old, successor := p.rotated(r, i)
+		want = old
+		next, err := p.keys.Get(p.ctx, successor.ID)
+		if err := errOrNil(next, err); err != nil {
+			return fmt.Errorf("the successor of %s: %w", r.ID, err)
 		}
-		if next.Replaces != want.ID {
-			return fmt.Errorf("%s is replaced by %s, which replaces %q", want.ID, next.ID, next.Replaces)
+		if err := differences(next, successor); err != nil {
+			return fmt.Errorf("the successor of %s: %w", r.ID, err)
 		}
 	}
-	return differences(got, want)
+	return differences(got, used(want, got.LastUsedAt))
 }

@@ -2,8 +2,7 @@ package authtest
 
 import (
 	"context"
-	"errors"
-	"slices"
+	"fmt"
 	"sync"
 	"time"
 
@@ -11,221 +10,390 @@ import (
 )
 
 const (
-	reports = "Watch: between a ChangesSeen and the next ChangesLost, every change that decides a request is reported " +
-		"after it is committed, and one made through this very Store before the call that made it returns."
-	returns = "Watch calls notify with what happens until ctx is done, and then returns ctx's error; it returns earlier " +
-		"only if watching is impossible."
+	startRule  = "Watch: the first change is WatchStarted."
+	reportRule = "Watch: from WatchStarted to the next WatchLost, every change that decides a request is reported after it " +
+		"is committed. A change made through this very Store is reported before the call that made it returns."
+	returnRule = "Watch calls notify with each change until ctx is done, and then returns the error of ctx. It returns " +
+		"earlier only if watching is impossible."
+	manyRule = "Watch may be called any number of times."
 )
 
-// seenTime is what a Watcher may take until ChangesSeen, and to return when its context is done.
-var seenTime = 30 * time.Second // shorter in this package's own tests
+const (
+	watchTime     = 30 * time.Second // what a Watcher may take to start, to start again, or to return
+	watchAttempts = 3                // to make a change without a WatchLost
+)
 
 // A watch is a call of Watch.
 type watch struct {
 	cancel context.CancelFunc
-	seen   chan struct{} // closed at the first ChangesSeen
 	ended  chan error
 
-	mu     sync.Mutex
-	first  auth.ChangeKind
-	lost   bool // since the last ChangesSeen
-	hashes []auth.Hash
-	odd    []auth.Change // of no known kind
+	mu      sync.Mutex
+	first   auth.ChangeKind
+	started chan struct{} // closed by WatchStarted, replaced by WatchLost
+	breaks  int           // how often WatchStarted and WatchLost came
+	hashes  []auth.Hash   // reported since the last clear
+	odd     []auth.Change // of no known kind
+	hash    auth.Hash     // whose reports call report
+	report  func()
 }
 
-// watch calls Watch and waits for ChangesSeen; it returns nil if that does not come, which it reports.
+// watch calls Watch and waits for WatchStarted. It returns nil if that does not
+// come, which it reports.
 func (p *probe) watch() *watch {
 	ctx, cancel := context.WithCancel(p.ctx)
-	w := &watch{cancel: cancel, seen: make(chan struct{}), ended: make(chan error, 1)}
+	w := &watch{cancel: cancel, ended: make(chan error, 1), started: make(chan struct{})}
 	go func() { w.ended <- p.Store.(auth.Watcher).Watch(ctx, w.notify) }()
-	select {
-	case <-w.seen:
-		return w
-	case err := <-w.ended:
-		p.errorf("Watch returned before its context was done: %v", err)
-	case <-time.After(seenTime):
-		p.errorf("Watch did not report ChangesSeen within %v", seenTime)
+	if err := w.wait(); err != nil {
+		p.errorf("Watch: %w", err)
+		cancel()
+		return nil
 	}
-	cancel()
-	return nil
+	return w
+}
+
+// wait waits until changes are reported.
+func (w *watch) wait() error {
+	w.mu.Lock()
+	started := w.started
+	w.mu.Unlock()
+	timeout := time.NewTimer(watchTime)
+	defer timeout.Stop()
+	select {
+	case <-started:
+		return nil
+	case err := <-w.ended:
+		w.ended <- err
+		return fmt.Errorf("it returned before its context was done: %w", err)
+	case <-timeout.C:
+		return fmt.Errorf("it did not report WatchStarted within %v", watchTime)
+	}
 }
 
 func (w *watch) notify(c auth.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.first == 0 && c.Kind != auth.ChangesLost {
+	if w.first == 0 {
 		w.first = c.Kind
 	}
 	switch c.Kind {
-	case auth.ChangesSeen:
-		w.lost = false
+	case auth.WatchStarted:
+		w.breaks++
 		select {
-		case <-w.seen:
+		case <-w.started:
 		default:
-			close(w.seen)
+			close(w.started)
 		}
-	case auth.ChangesLost:
-		w.lost = true
+	case auth.WatchLost:
+		w.breaks++
+		select {
+		case <-w.started:
+			w.started = make(chan struct{})
+		default:
+		}
 	case auth.RecordChanged:
 		w.hashes = append(w.hashes, c.Hash)
+		if w.report != nil && c.Hash == w.hash {
+			w.report()
+		}
 	default:
 		w.odd = append(w.odd, c)
 	}
 }
 
-// reported says whether a record was reported since the last clear, or if the watch was interrupted.
-func (w *watch) reported(r auth.Record) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lost || slices.Contains(w.hashes, r.Hash)
-}
-
-func (w *watch) interrupted() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.lost
-}
-
-func (w *watch) clear() {
+// clear forgets what was reported, and returns the number of breaks so far.
+func (w *watch) clear() (breaks int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.hashes = nil
+	return w.breaks
 }
 
-// end stops the watch and reports if it does not return the context's error.
+// unbroken reports whether there was no break since there were so many.
+func (w *watch) unbroken(breaks int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.breaks == breaks
+}
+
+// count returns how often the record was reported since the last clear.
+func (w *watch) count(r *auth.Record) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := 0
+	for _, hash := range w.hashes {
+		if hash == r.Hash {
+			n++
+		}
+	}
+	return n
+}
+
+// onReport makes f be called with each report of r. It must not wait.
+func (w *watch) onReport(r *auth.Record, f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hash, w.report = r.Hash, f
+}
+
+// end stops the watch, and reports if it does not return the error of its
+// context.
 func (p *probe) end(w *watch) {
 	w.cancel()
+	timeout := time.NewTimer(watchTime)
+	defer timeout.Stop()
 	select {
 	case err := <-w.ended:
-		p.fails("Watch, its context being cancelled,", err, context.Canceled)
-	case <-time.After(seenTime):
-		p.errorf("Watch did not return within %v of the end of its context", seenTime)
+		p.fails("Watch with a context that is canceled", err, context.Canceled)
+	case <-timeout.C:
+		p.errorf("Watch did not return within %v of the end of its context", watchTime)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range w.odd {
-		p.errorf("Watch reported %v, which is no ChangeKind", c.Kind)
+		p.errorf("Watch reported %v, which is not a kind of change", c.Kind)
 	}
 }
 
-var watchCases = []storeCase{
-	{name: "Watch begins with ChangesSeen", rule: "ChangesSeen: from now on changes are reported.", check: func(p *probe) {
-		p.insert(record(1))
+// reports checks that a change is reported before it returns. prepare makes what
+// must be there before, and returns the change and the records whose reports it
+// must cause. If the watch is lost in the middle of the change, nothing follows
+// from it, and reports tries again with other records; i counts the attempts.
+func (p *probe) reports(what string, prepare func(i int) (change func(), want []*auth.Record)) {
+	if w := p.watch(); w != nil {
+		p.reportsTo(what, prepare, w)
+		p.end(w)
+	}
+}
+
+// reportsTo is reports for watches that have started.
+func (p *probe) reportsTo(what string, prepare func(i int) (change func(), want []*auth.Record), watches ...*watch) {
+	for i := range watchAttempts {
+		change, want := prepare(i)
+		breaks := make([]int, len(watches))
+		for j, w := range watches {
+			if err := w.wait(); err != nil {
+				p.errorf("Watch: %w", err)
+				return
+			}
+			breaks[j] = w.clear()
+		}
+		change()
+		broken := false
+		for j, w := range watches {
+			broken = broken || !w.unbroken(breaks[j])
+		}
+		if broken {
+			continue
+		}
+		for _, w := range watches {
+			for _, r := range want {
+				if w.count(r) == 0 {
+					p.errorf("Watch did not report %s of %s before the call returned", what, r.ID)
+				}
+			}
+		}
+		return
+	}
+	p.errorf("Watch reported WatchLost or WatchStarted during each of %d changes", watchAttempts)
+}
+
+// reportsUpdate checks that an update that makes after of a record is reported.
+func (p *probe) reportsUpdate(what string, before, after func(r *auth.Record)) {
+	p.reports(what, func(i int) (func(), []*auth.Record) {
+		r := with(p.record(i), before)
+		p.insert(r)
+		return func() { p.update(changed(r, after)) }, []*auth.Record{r}
+	})
+}
+
+func asItIs(*auth.Record) {}
+
+// restrict makes a change of several kinds.
+func restrict(r *auth.Record) {
+	r.DisabledAt, r.ExpiresAt, r.Scopes = r.UpdatedAt, r.UpdatedAt.Add(time.Hour), r.Scopes[:1]
+}
+
+// startCases are about what a Watcher does without a change.
+var startCases = []struct {
+	name, rule string
+	check      func(p *probe)
+}{
+	{"Watch starts with WatchStarted", startRule, func(p *probe) {
 		w := p.watch()
 		if w == nil {
 			return
 		}
 		p.end(w)
-		if w.first != auth.ChangesSeen {
-			p.errorf("Watch reported %v first, want %v", w.first, auth.ChangesSeen)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.first != auth.WatchStarted {
+			p.errorf("Watch: the first change is %v, want %v", w.first, auth.WatchStarted)
 		}
 	}},
-	{name: "Watch reports Insert", rule: reports, check: func(p *probe) {
-		p.reported(nil, func() { p.insert(record(1)) }, record(1))
+	{"Watch with a context that is done", returnRule, func(p *probe) {
+		for _, ctx := range p.doneContexts() {
+			ended := make(chan error, 1)
+			go func() { ended <- p.Store.(auth.Watcher).Watch(ctx, func(auth.Change) {}) }()
+			timeout := time.NewTimer(watchTime)
+			defer timeout.Stop()
+			select {
+			case err := <-ended:
+				p.fails("Watch with a context that is done", err, ctx.Err())
+			case <-timeout.C:
+				p.errorf("Watch with a context that is done did not return within %v", watchTime)
+			}
+		}
 	}},
-	{name: "Watch reports Revoke", rule: reports, check: func(p *probe) {
-		p.reported(records(2), func() { p.revoke(record(1).ID, epoch) }, record(1))
+	{"Watch several times", manyRule + " " + startRule + " " + returnRule, func(p *probe) {
+		var list []*watch
+		for range 5 {
+			if w := p.watch(); w != nil {
+				list = append(list, w)
+			}
+		}
+		for _, w := range list {
+			p.end(w)
+		}
 	}},
-	{name: "Watch reports both records of Replace", rule: reports, check: func(p *probe) {
-		next := successor(2, record(1))
-		p.reported(records(2), func() { p.replace(next, epoch) }, record(1), next)
+}
+
+var watchCases = func() []storeCase {
+	var list []storeCase
+	for _, c := range startCases {
+		list = append(list, storeCase{name: c.name, rule: c.rule, check: c.check})
+	}
+	return append(list, changeCases...)
+}()
+
+var changeCases = []storeCase{
+	{name: "Watch reports Insert", rule: reportRule, check: func(p *probe) {
+		p.reports("the insertion", func(i int) (func(), []*auth.Record) {
+			r := p.record(i)
+			return func() { p.insert(r) }, []*auth.Record{r}
+		})
 	}},
-	{name: "Watch reports after the change", rule: reports + " A cache that looks a record up when it is reported finds " +
-		"it changed.", check: func(p *probe) {
-		r := record(1)
+	{name: "Watch reports Delete", rule: reportRule, check: func(p *probe) {
+		p.reports("the deletion", func(i int) (func(), []*auth.Record) {
+			r := p.record(i)
+			p.insert(r)
+			return func() { p.delete(r.ID) }, []*auth.Record{r}
+		})
+	}},
+	{name: "Watch reports a revocation", rule: reportRule, check: func(p *probe) {
+		p.reportsUpdate("the revocation", asItIs, func(r *auth.Record) { r.RevokedAt = epoch })
+	}},
+	{name: "Watch reports that a key is disabled", rule: reportRule, check: func(p *probe) {
+		p.reportsUpdate("the disabling", asItIs, func(r *auth.Record) { r.DisabledAt = epoch })
+	}},
+	{name: "Watch reports that a key is enabled", rule: reportRule, check: func(p *probe) {
+		p.reportsUpdate("the enabling", func(r *auth.Record) { r.DisabledAt = epoch },
+			func(r *auth.Record) { r.DisabledAt = time.Time{} })
+	}},
+	{name: "Watch reports an expiry", rule: reportRule, check: func(p *probe) {
+		p.reportsUpdate("the new expiry", asItIs, func(r *auth.Record) { r.ExpiresAt = epoch })
+	}},
+	{name: "Watch reports scopes", rule: reportRule, check: func(p *probe) {
+		p.reportsUpdate("the new scopes", asItIs, func(r *auth.Record) { r.Scopes = r.Scopes[:1] })
+	}},
+	{name: "Watch reports both records of a rotation", rule: reportRule, check: func(p *probe) {
+		p.reports("the rotation", func(i int) (func(), []*auth.Record) {
+			r := p.record(2 * i)
+			p.insert(r)
+			old, successor := p.rotated(r, 2*i+1)
+			return func() { p.rotate(old, successor) }, []*auth.Record{old, successor}
+		})
+	}},
+	{name: "Watch reports each of many changes", rule: reportRule + " " + concurrent, check: func(p *probe) {
+		p.reports("one of many changes", func(i int) (func(), []*auth.Record) {
+			list := p.records((i + 1) * workers)[i*workers:]
+			p.insert(list...)
+			return func() {
+				together(workers, func(j int) { p.update(changed(list[j], restrict)) })
+			}, list
+		})
+	}},
+	{name: "Watch reports after the change", rule: reportRule + " So a lookup that follows the report finds the change.",
+		check: func(p *probe) {
+			r := p.record(1)
+			p.insert(r)
+			w := p.watch()
+			if w == nil {
+				return
+			}
+			defer p.end(w)
+			breaks := w.clear()
+			// A report may also be a late one of the insertion. So it takes one
+			// report whose lookup finds the change.
+			reported := make(chan struct{}, 100)
+			w.onReport(r, func() {
+				select {
+				case reported <- struct{}{}:
+				default:
+				}
+			})
+			var lookups, found int
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for range reported {
+					got, err := p.Lookup(p.ctx, r.Hash)
+					if p.ok("Lookup after a report", errOrNil(got, err)) {
+						lookups++
+						if !got.RevokedAt.IsZero() {
+							found++
+						}
+					}
+				}
+			}()
+			p.update(revoked(r))
+			w.onReport(r, nil)
+			close(reported)
+			<-done
+			if lookups > 0 && found == 0 && w.unbroken(breaks) {
+				p.errorf("Watch reported a revocation, but Lookup then returned the record as it was before")
+			}
+		}},
+	{name: "Watch does not report Touch", rule: "Watch: a new last use is not reported.", check: func(p *probe) {
+		r := p.record(0)
 		p.insert(r)
 		w := p.watch()
 		if w == nil {
 			return
 		}
 		defer p.end(w)
-		// Whoever reads after the report, in another goroutine, finds the change.
-		found := make(chan error, 1)
-		ctx, cancel := context.WithTimeout(p.ctx, seenTime)
-		defer cancel()
-		go func() {
-			for !w.reported(r) && ctx.Err() == nil {
-				time.Sleep(50 * time.Microsecond)
-			}
-			got, err := p.Lookup(ctx, r.Hash)
-			if err == nil && got.RevokedAt.IsZero() && !w.interrupted() {
-				err = errors.New("after Watch reported a Revoke, Lookup returns the record as it was before")
-			}
-			found <- err
-		}()
-		p.revoke(r.ID, epoch)
-		p.ok("Lookup after a report", <-found)
+		// The insertion may be reported late, and more than once. So only as
+		// many reports as there are uses tell that uses are reported.
+		const uses = 16
+		for i := range uses {
+			p.touch(map[string]time.Time{r.ID: epoch.Add(time.Duration(i) * time.Hour)})
+		}
+		p.insert(p.record(1)) // its report comes after those
+		if n := w.count(r); n >= uses {
+			p.errorf("Watch reported a record %d times during %d calls of Touch, want no report", n, uses)
+		}
 	}},
-	{name: "Watch does not report Touch", rule: "Every change that decides a request is reported, not last use.",
-		check: func(p *probe) {
-			p.insert(records(2)...)
-			w := p.watch()
-			if w == nil {
-				return
-			}
-			defer p.end(w)
-			p.touch(map[string]time.Time{record(1).ID: epoch})
-			p.insert(record(2)) // what is reported behind it
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if slices.Contains(w.hashes, record(1).Hash) {
-				p.errorf("Watch reported a Touch")
-			}
-		}},
-	{name: "Watch any number of times", rule: "Any number of calls may watch. " + returns, check: func(p *probe) {
-		var watches []*watch
+	{name: "Watch reports to each call", rule: manyRule + " " + reportRule, check: func(p *probe) {
+		var list []*watch
 		for range 3 {
 			w := p.watch()
 			if w == nil {
 				return
 			}
-			watches = append(watches, w)
+			list = append(list, w)
 		}
-		p.insert(record(1))
-		for i, w := range watches {
-			if !w.reported(record(1)) {
-				p.errorf("the call %d of Watch did not report an Insert before it returned", i+1)
+		change := func(from int) func(i int) (func(), []*auth.Record) {
+			return func(i int) (func(), []*auth.Record) {
+				r := p.record(from + i)
+				p.insert(r)
+				return func() { p.update(changed(r, restrict)) }, []*auth.Record{r}
 			}
 		}
-		p.end(watches[1])
-		for i, w := range watches {
-			w.clear()
-			p.insert(record(2 + i))
-			if i != 1 && !w.reported(record(2+i)) {
-				p.errorf("with one of three calls of Watch over, another did not report an Insert")
-			}
-		}
-		p.end(watches[0])
-		p.end(watches[2])
-		p.insert(record(9)) // with nobody watching any more
+		p.reportsTo("a change, with three calls of Watch,", change(10), list...)
+		p.end(list[1])
+		p.reportsTo("a change, with one of three calls of Watch ended,", change(20), list[0], list[2])
+		p.end(list[0])
+		p.end(list[2])
+		p.insert(p.record(30)) // with no call of Watch
 	}},
-	{name: "Watch with a context that is done", rule: returns, check: func(p *probe) {
-		ctx, cancel := context.WithCancel(p.ctx)
-		cancel()
-		ended := make(chan error, 1)
-		go func() { ended <- p.Store.(auth.Watcher).Watch(ctx, func(auth.Change) {}) }()
-		select {
-		case err := <-ended:
-			p.fails("Watch with a context that is done", err, context.Canceled)
-		case <-time.After(seenTime):
-			p.errorf("Watch with a context that is done did not return within %v", seenTime)
-		}
-	}},
-}
-
-// reported reports if, with the given records in the store, change is not reported for each of want before it returns.
-func (p *probe) reported(before []auth.Record, change func(), want ...auth.Record) {
-	p.insert(before...)
-	w := p.watch()
-	if w == nil {
-		return
-	}
-	defer p.end(w)
-	w.clear()
-	change()
-	for _, r := range want {
-		if !w.reported(r) {
-			p.errorf("Watch did not report %s before the call that changed it returned", r.ID)
-		}
-	}
 }

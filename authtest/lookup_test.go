@@ -6,19 +6,23 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/authtest"
+	"github.com/insigner/auth/keyring"
 )
 
-func TestLookupOfMemoryStore(t *testing.T) {
+func TestLookupAcceptsMemoryStore(t *testing.T) {
 	authtest.TestLookup(t, func(t *testing.T, records ...auth.Record) auth.Store {
-		s := new(auth.MemoryStore)
+		s := new(keyring.MemoryStore)
 		for _, r := range records {
-			if err := s.Insert(t.Context(), r); err != nil {
+			if err := s.Insert(t.Context(), &r); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -26,24 +30,30 @@ func TestLookupOfMemoryStore(t *testing.T) {
 	})
 }
 
-// An ownTable was there before: it keeps what it needs, in its own way.
+// An ownTable was there before this library: it keeps what it needs, in its own
+// way.
 type ownTable struct {
-	rows []ownRow
+	rows     []ownRow
+	onLookup func(ctx context.Context, hash auth.Hash) (*auth.Record, error) // if not nil, instead of find
 }
 
 type ownRow struct {
-	id      int
+	id      int // numbered by the table itself
 	hash    auth.Hash
 	scopes  map[auth.Scope]bool
-	expires int64 // seconds since 1970; 0: never
-	revoked bool
+	expires int64 // in seconds since 1970; 0 means never
+	stopped bool  // revoked or disabled
 }
 
 func newOwnTable(records ...auth.Record) *ownTable {
 	s := new(ownTable)
-	for _, r := range records {
-		row := ownRow{hash: r.Hash, scopes: make(map[auth.Scope]bool), revoked: !r.RevokedAt.IsZero()}
-		row.id, _ = strconv.Atoi(r.ID)
+	for i, r := range records {
+		row := ownRow{
+			id:      i + 1,
+			hash:    r.Hash,
+			scopes:  make(map[auth.Scope]bool),
+			stopped: !r.RevokedAt.IsZero() || !r.DisabledAt.IsZero(),
+		}
 		for _, scope := range r.Scopes {
 			row.scopes[scope] = true
 		}
@@ -55,198 +65,359 @@ func newOwnTable(records ...auth.Record) *ownTable {
 	return s
 }
 
-func (s *ownTable) Lookup(_ context.Context, hash auth.Hash) (auth.Record, error) {
+func (s *ownTable) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+	if s.onLookup != nil {
+		return s.onLookup(ctx, hash)
+	}
+	return s.lookup(hash)
+}
+
+func (s *ownTable) lookup(hash auth.Hash) (*auth.Record, error) {
 	return s.find(func(row ownRow) bool { return row.hash == hash })
 }
 
-func (s *ownTable) find(match func(row ownRow) bool) (auth.Record, error) {
+func (s *ownTable) find(match func(row ownRow) bool) (*auth.Record, error) {
 	i := slices.IndexFunc(s.rows, match)
 	if i < 0 {
-		return auth.Record{}, auth.ErrNotFound
+		return nil, auth.ErrNotFound
 	}
 	row := s.rows[i]
-	r := auth.Record{ID: strconv.Itoa(row.id), Hash: row.hash}
+	r := &auth.Record{ID: strconv.Itoa(row.id), Hash: row.hash}
 	for scope := range row.scopes {
 		r.Scopes = append(r.Scopes, scope)
 	}
 	if row.expires != 0 {
 		r.ExpiresAt = time.Unix(row.expires, 0)
 	}
-	if row.revoked {
+	if row.stopped {
 		r.RevokedAt = time.Unix(0, 0)
 	}
 	return r, nil
 }
 
-func TestLookupOfOwnTable(t *testing.T) {
+func TestLookupAcceptsOwnTable(t *testing.T) {
 	authtest.TestLookup(t, func(_ *testing.T, records ...auth.Record) auth.Store { return newOwnTable(records...) })
 }
 
-type lookupFunc func(ctx context.Context, hash auth.Hash) (auth.Record, error)
-
-func (f lookupFunc) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-	return f(ctx, hash)
+// An exactTable returns the records as they were given, so that a test can take
+// something away from each.
+type exactTable struct {
+	records []auth.Record
+	change  func(r *auth.Record)
 }
 
-// Every broken store fails the case that is there for it, and every case catches a broken store.
-func TestBrokenLookups(t *testing.T) {
-	changed := func(change func(r *auth.Record)) func(s *ownTable) lookupFunc {
-		return func(s *ownTable) lookupFunc {
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				r, err := s.Lookup(ctx, hash)
-				change(&r)
-				return r, err
-			}
+func (s *exactTable) Lookup(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+	for _, r := range s.records {
+		if r.Hash == hash {
+			c := r.Clone()
+			s.change(c)
+			return c, nil
 		}
 	}
-	catches := make(map[string]int)
+	return nil, auth.ErrNotFound
+}
+
+func TestLookupAcceptsWhatAStoreNeedNotKeep(t *testing.T) {
 	for _, c := range []struct {
-		fault  string
-		caught string
-		do     func(s *ownTable) lookupFunc
+		what   string
+		change func(r *auth.Record)
 	}{
-		{"nil for none", "empty", func(s *ownTable) lookupFunc {
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				r, _ := s.Lookup(ctx, hash)
-				return r, nil
+		{"the record as it is", func(*auth.Record) {}},
+		{"an ID of its own", func(r *auth.Record) { r.ID, r.Chain = "key-"+r.ID, "key-"+r.Chain }},
+		{"no texts", func(r *auth.Record) {
+			r.Hint, r.Name, r.Owner, r.CreatedBy, r.UpdatedBy, r.Chain = "", "", "", "", "", ""
+		}},
+		{"no times", func(r *auth.Record) { r.CreatedAt, r.UpdatedAt = time.Time{}, time.Time{} }},
+		{"no metadata", func(r *auth.Record) { r.Metadata = nil }},
+		{"no revision", func(r *auth.Record) { r.Revision = 0 }},
+		{"scopes in another order", func(r *auth.Record) { slices.Reverse(r.Scopes) }},
+		{"another time of revocation", func(r *auth.Record) {
+			if !r.RevokedAt.IsZero() {
+				r.RevokedAt = time.Unix(1, 0)
 			}
 		}},
-		{"the first record", "known", func(s *ownTable) lookupFunc {
-			return func(context.Context, auth.Hash) (auth.Record, error) {
-				return s.find(func(ownRow) bool { return true })
+		{"another time of disabling", func(r *auth.Record) {
+			if !r.DisabledAt.IsZero() {
+				r.DisabledAt = time.Unix(1, 0)
 			}
 		}},
-		{"a name made up", "known", changed(func(r *auth.Record) { r.Name = "nobody" })},
-		{"an expiry in milliseconds", "known", changed(func(r *auth.Record) { r.ExpiresAt = time.Unix(r.ExpiresAt.Unix()/1000, 0) })},
-		{"no ID", "known", changed(func(r *auth.Record) { r.ID = "" })},
-		{"no Hash", "known", changed(func(r *auth.Record) { r.Hash = auth.Hash{} })},
-		{"an error of its own for none", "unknown", func(s *ownTable) lookupFunc {
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				r, err := s.Lookup(ctx, hash)
-				if err != nil {
-					err = errors.New("sql: no rows in result set")
-				}
-				return r, err
-			}
-		}},
-		{"hex digits", "unknown", func(s *ownTable) lookupFunc {
-			return func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-				return s.find(func(row ownRow) bool {
-					return row.hash == hash || bytes.HasPrefix([]byte(row.hash.String()), hash[:])
-				})
-			}
-		}},
-		{"revoked records are not looked at", "revoked", changed(func(r *auth.Record) { r.RevokedAt = time.Time{} })},
-		{"revoked records are left out", "revoked", func(s *ownTable) lookupFunc {
-			return func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-				return s.find(func(row ownRow) bool { return row.hash == hash && !row.revoked })
-			}
-		}},
-		{"expired records are left out", "expired", func(s *ownTable) lookupFunc {
-			return func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-				return s.find(func(row ownRow) bool {
-					return row.hash == hash && (row.expires == 0 || row.expires > time.Now().Unix())
-				})
-			}
-		}},
-		{"the time of an expired record is lost", "expired", changed(func(r *auth.Record) {
-			if r.Check(time.Now()) != nil {
-				r.ExpiresAt = time.Time{}
-			}
-		})},
-		{"never is 1970", "never expires", changed(func(r *auth.Record) {
-			if r.ExpiresAt.IsZero() {
-				r.ExpiresAt = time.Unix(0, 0)
-			}
-		})},
-		{"a default scope", "scopes", changed(func(r *auth.Record) {
-			if len(r.Scopes) == 0 {
-				r.Scopes = auth.Scopes{"documents.read"}
-			}
-		})},
-		{"one scope is lost", "scopes", changed(func(r *auth.Record) { r.Scopes = r.Scopes[:min(3, len(r.Scopes))] })},
-		{"the first 16 bytes", "whole hash", func(s *ownTable) lookupFunc {
-			return func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-				return s.find(func(row ownRow) bool { return bytes.Equal(row.hash[:16], hash[:16]) })
-			}
-		}},
-		{"text in any case", "odd hashes", func(s *ownTable) lookupFunc {
-			return func(_ context.Context, hash auth.Hash) (auth.Record, error) {
-				return s.find(func(row ownRow) bool { return bytes.EqualFold(row.hash[:], hash[:]) })
-			}
-		}},
-		{"C strings", "odd hashes", func(s *ownTable) lookupFunc {
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				if hash[0] == 0 {
-					return auth.Record{}, auth.ErrNotFound
-				}
-				return s.Lookup(ctx, hash)
-			}
-		}},
-		{"one buffer for all", "copies", func(s *ownTable) lookupFunc {
-			buffer := make(auth.Scopes, 10)
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				r, err := s.Lookup(ctx, hash)
-				r.Scopes = buffer[:copy(buffer, r.Scopes)]
-				return r, err
-			}
-		}},
-		{"a failed query finds no rows", "context", func(s *ownTable) lookupFunc {
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				if ctx.Err() != nil {
-					return auth.Record{}, auth.ErrNotFound
-				}
-				return s.Lookup(ctx, hash)
-			}
-		}},
-		{"one at a time", "at the same time", func(s *ownTable) lookupFunc {
-			var busy atomic.Int64
-			return func(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-				defer busy.Add(-1)
-				if busy.Add(1) > 1 {
-					return auth.Record{}, errors.New("connection is busy")
-				}
-				time.Sleep(time.Millisecond)
-				return s.Lookup(ctx, hash)
+		{"disabled as revoked", func(r *auth.Record) {
+			if !r.DisabledAt.IsZero() {
+				r.RevokedAt, r.DisabledAt = r.DisabledAt, time.Time{}
 			}
 		}},
 	} {
-		t.Run(c.fault, func(t *testing.T) {
-			catches[c.caught]++
-			for _, lookup := range authtest.LookupCases() {
-				if lookup.Name != c.caught {
-					continue
-				}
-				err := lookup.Run(t.Context(), func(records ...auth.Record) auth.Store { return c.do(newOwnTable(records...)) })
-				if err == nil {
-					t.Fatalf("%q does not catch it", c.caught)
-				}
-				t.Logf("%v\nthe rule: %s", err, lookup.Rule)
-			}
+		t.Run(c.what, func(t *testing.T) {
+			authtest.TestLookup(t, func(_ *testing.T, records ...auth.Record) auth.Store {
+				return &exactTable{records, c.change}
+			})
 		})
-	}
-	for _, lookup := range authtest.LookupCases() {
-		if catches[lookup.Name] == 0 || lookup.Rule == "" {
-			t.Errorf("nothing broken shows that %q catches anything, or it has no rule", lookup.Name)
-		}
-	}
-	// A SnapshotStore's other look-up is checked as well.
-	stale := authtest.LookupCases()[1].Run(t.Context(), func(records ...auth.Record) auth.Store {
-		s := new(emptySnapshots)
-		for _, r := range records {
-			s.Insert(t.Context(), r)
-		}
-		return s
-	})
-	if stale == nil {
-		t.Error("TestLookup does not look at LookupSnapshot")
 	}
 }
 
-type emptySnapshots struct{ auth.MemoryStore }
+// A lookupFault is something wrong with a store, and the case of TestLookup that
+// is there to find it.
+type lookupFault struct {
+	what  string
+	found string
+	only  bool // no other case finds it
+	apply func(s *ownTable)
+}
 
-func (s *emptySnapshots) Snapshots() auth.Store { return s }
+// changed breaks the records that Lookup returns.
+func changed(change func(r *auth.Record)) func(s *ownTable) {
+	return func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			r, err := s.lookup(hash)
+			if err == nil {
+				change(r)
+			}
+			return r, err
+		}
+	}
+}
 
-func (*emptySnapshots) LookupSnapshot(context.Context, auth.Hash) (auth.Snapshot, error) {
-	return auth.Snapshot{}, auth.ErrNotFound
+// finding breaks which row Lookup finds.
+func finding(match func(row ownRow, hash auth.Hash) bool) func(s *ownTable) {
+	return func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			return s.find(func(row ownRow) bool { return match(row, hash) })
+		}
+	}
+}
+
+// rewriting breaks a store that writes to what it has returned when the same key
+// is looked up again.
+func rewriting(f func(r *auth.Record)) func(s *ownTable) {
+	return func(s *ownTable) {
+		var mu sync.Mutex
+		last := make(map[auth.Hash]*auth.Record)
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			r, err := s.lookup(hash)
+			if old := last[hash]; err == nil && old != nil {
+				f(old)
+			}
+			last[hash] = r
+			return r, err
+		}
+	}
+}
+
+var lookupFaults = []lookupFault{
+	{"nil and nil", "empty", false, func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			r, _ := s.lookup(hash)
+			return r, nil
+		}
+	}},
+	{"nil and nil if there are no rows", "empty", true, func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			if len(s.rows) == 0 {
+				return nil, nil
+			}
+			return s.lookup(hash)
+		}
+	}},
+	{"a zero record if there is none", "empty", false, func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			if r, err := s.lookup(hash); err == nil {
+				return r, nil
+			}
+			return new(auth.Record), nil
+		}
+	}},
+	{"the first row, whatever the hash", "known", false, finding(func(ownRow, auth.Hash) bool { return true })},
+	{"the first ten rows", "known", true, func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			rows := s.rows
+			if len(rows) == 20 {
+				rows = rows[:10]
+			}
+			return (&ownTable{rows: rows}).lookup(hash)
+		}
+	}},
+	{"a name that nobody gave", "known", false, changed(func(r *auth.Record) { r.Name = "nobody" })},
+	{"an expiry in milliseconds", "known", false, changed(func(r *auth.Record) { r.ExpiresAt = time.Unix(r.ExpiresAt.Unix()/1000, 0) })},
+	{"no ID", "known", false, changed(func(r *auth.Record) { r.ID = "" })},
+	{"one ID for all", "known", false, changed(func(r *auth.Record) { r.ID = "key" })},
+	{"no hash", "known", false, changed(func(r *auth.Record) { r.Hash = auth.Hash{} })},
+	{"an error of its own", "unknown", false, func(s *ownTable) {
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			r, err := s.lookup(hash)
+			if err != nil {
+				err = errNoRows
+			}
+			return r, err
+		}
+	}},
+	{"the digits of a hash", "unknown", true, finding(func(row ownRow, hash auth.Hash) bool {
+		return row.hash == hash || strings.HasPrefix(row.hash.String(), string(hash[:]))
+	})},
+	{"a revoked key is good", "revoked", false, changed(func(r *auth.Record) { r.RevokedAt = time.Time{} })},
+	{"revoked and disabled keys are left out", "disabled", false, finding(func(row ownRow, hash auth.Hash) bool {
+		return row.hash == hash && !row.stopped
+	})},
+	{"expired keys are left out", "expired", true, finding(func(row ownRow, hash auth.Hash) bool {
+		return row.hash == hash && (row.expires == 0 || row.expires > time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
+	})},
+	{"an expiry that has passed is forgotten", "expired", true, changed(func(r *auth.Record) {
+		if r.ExpiresAt.Year() < 2020 {
+			r.ExpiresAt = time.Time{}
+		}
+	})},
+	{"never is 1970", "never expires", true, changed(func(r *auth.Record) {
+		if r.ExpiresAt.IsZero() {
+			r.ExpiresAt = time.Unix(0, 0)
+		}
+	})},
+	{"a default scope", "scopes", true, changed(func(r *auth.Record) {
+		if len(r.Scopes) == 0 {
+			r.Scopes = auth.Scopes{"documents.read"}
+		}
+	})},
+	{"three scopes at most", "scopes", true, changed(func(r *auth.Record) { r.Scopes = r.Scopes[:min(3, len(r.Scopes))] })},
+	{"half of the hash", "whole hash", true, finding(func(row ownRow, hash auth.Hash) bool {
+		return bytes.Equal(row.hash[:16], hash[:16])
+	})},
+	{"a hash as text in any case", "odd hashes", false, finding(func(row ownRow, hash auth.Hash) bool {
+		return bytes.EqualFold(row.hash[:], hash[:])
+	})},
+	{"a hash as a C string", "odd hashes", true, finding(func(row ownRow, hash auth.Hash) bool {
+		return row.hash == hash && (hash[0] != 0 || hash[1] != 1)
+	})},
+	{"one buffer for all", "stays", false, rewriting(func(r *auth.Record) { r.Scopes[0] = "*" })},
+	{"what was returned changes its zone", "stays", true, rewriting(func(r *auth.Record) { r.ExpiresAt = r.ExpiresAt.UTC() })},
+	{"a failed query finds no row", "context", true, func(s *ownTable) {
+		s.onLookup = func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+			if ctx.Err() != nil {
+				return nil, auth.ErrNotFound
+			}
+			return s.lookup(hash)
+		}
+	}},
+	{"one at a time", "at the same time", true, func(s *ownTable) {
+		var busy atomic.Int64
+		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			defer busy.Add(-1)
+			n := busy.Add(1)
+			time.Sleep(moment)
+			if n > 1 {
+				return nil, errors.New("connection is busy")
+			}
+			return s.lookup(hash)
+		}
+	}},
+}
+
+// lookupFindings returns what a case finds wrong with a store. Time is that of a
+// bubble.
+func lookupFindings(t *testing.T, c authtest.LookupCase, newStore func(records ...auth.Record) auth.Store) (err error) {
+	synctest.Test(t, func(t *testing.T) {
+		if c.About(newStore()) {
+			err = c.Run(t.Context(), newStore)
+		}
+		time.Sleep(24 * time.Hour)
+	})
+	return err
+}
+
+func TestLookupRejectsBrokenStores(t *testing.T) {
+	cases := authtest.LookupCases()
+	check := func(what, found string, only bool, newStore func(records ...auth.Record) auth.Store) {
+		t.Run(what, func(t *testing.T) {
+			known := false
+			for _, c := range cases {
+				if c.Name != found && (!only || raceEnabled) { // a fault may be a race
+					continue
+				}
+				err := lookupFindings(t, c, newStore)
+				if c.Name != found {
+					if err != nil {
+						t.Errorf("the case %q finds it too: %v", c.Name, err)
+					}
+					continue
+				}
+				known = true
+				if err == nil {
+					t.Errorf("the case %q does not find it", found)
+				}
+				t.Logf("%v\nthe rule: %s", err, c.Rule)
+			}
+			if !known {
+				t.Errorf("there is no case %q", found)
+			}
+		})
+	}
+	for _, f := range lookupFaults {
+		check(f.what, f.found, f.only, func(records ...auth.Record) auth.Store {
+			s := newOwnTable(records...)
+			f.apply(s)
+			return s
+		})
+	}
+	for _, f := range splitFaults {
+		check(f.what, f.found, f.only, func(records ...auth.Record) auth.Store {
+			return &exactTable{records, f.change}
+		})
+	}
+	for _, f := range watchFaults {
+		if slices.ContainsFunc(cases, func(c authtest.LookupCase) bool { return c.Name == f.found }) {
+			check(f.what, f.found, f.only, func(records ...auth.Record) auth.Store {
+				s := newTable()
+				for _, r := range records {
+					s.insert(&r)
+				}
+				f.apply(s)
+				return s
+			})
+		}
+	}
+}
+
+// splitFaults are faults of a store that tells revoked keys from disabled ones.
+var splitFaults = []struct {
+	what   string
+	found  string
+	only   bool
+	change func(r *auth.Record)
+}{
+	{"a revocation is lost", "revoked", true, func(r *auth.Record) { r.RevokedAt = time.Time{} }},
+	{"a revocation in the future is lost", "revoked", true, func(r *auth.Record) {
+		if r.RevokedAt.Year() > 2030 {
+			r.RevokedAt = time.Time{}
+		}
+	}},
+	{"a disabled key is good", "disabled", true, func(r *auth.Record) { r.DisabledAt = time.Time{} }},
+	{"a good key is disabled", "known", false, func(r *auth.Record) { r.DisabledAt = time.Unix(1, 0) }},
+	{"another owner", "known", false, func(r *auth.Record) { r.Owner = "org_2" }},
+	{"another chain", "known", false, func(r *auth.Record) { r.RotatedTo = "1" }},
+	{"two scopes become one", "known", false, func(r *auth.Record) {
+		if len(r.Scopes) > 1 {
+			r.Scopes = r.Scopes[:1]
+		}
+	}},
+}
+
+// No case could be left out: each finds a fault that no other one finds.
+func TestLookupHasNoUselessCase(t *testing.T) {
+	alone := make(map[string]bool)
+	for _, f := range lookupFaults {
+		alone[f.found] = alone[f.found] || f.only
+	}
+	for _, f := range splitFaults {
+		alone[f.found] = alone[f.found] || f.only
+	}
+	for _, f := range watchFaults {
+		alone[f.found] = alone[f.found] || f.only
+	}
+	for _, c := range authtest.LookupCases() {
+		if !alone[c.Name] {
+			t.Errorf("there is no fault that only the case %q finds", c.Name)
+		}
+		if c.Rule == "" {
+			t.Errorf("the case %q has no rule", c.Name)
+		}
+	}
 }

@@ -1,3 +1,3 @@
-// Package integration has the benchmarks that need several modules at once; faults, below it, has the tests. It has
-// nothing to import.
+// Package integration has tests and benchmarks that need several modules. Nothing
+// imports it.
 package integration

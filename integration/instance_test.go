@@ -15,8 +15,9 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/internal/pgtest"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
-	"github.com/insigner/auth/sqlstore/pgtest"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -24,14 +25,15 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 var silent = slog.New(slog.DiscardHandler)
 
-// An instance is an API as people run it: keys in PostgreSQL, a cache, last uses, a route behind Require.
+// An instance is an API as people run it: keys in PostgreSQL, a cache, last uses,
+// and a route wrapped by Require.
 type instance struct {
 	db      *sql.DB
 	store   *sqlstore.Store
-	counted *counted // store, between it and the cache
+	counted *counted // wraps store, for the cache
 	cache   *cache.Store
-	uses    *auth.UseRecorder
-	keys    *auth.Keyring
+	uses    *keyring.LastUsedRecorder
+	keys    *keyring.Keyring
 	server  *httptest.Server
 	client  *http.Client
 }
@@ -55,14 +57,14 @@ func newInstance(dsn string, so *sqlstore.Options, co *cache.Options) (*instance
 }
 
 func serve(db *sql.DB, store *sqlstore.Store, co *cache.Options) *instance {
-	a := &instance{db: db, store: store, keys: auth.NewKeyring(store, nil),
+	a := &instance{db: db, store: store, keys: keyring.NewManager(store, nil).Unconfined("test"),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: time.Minute}}
 	if co == nil {
 		co = &cache.Options{Logger: silent}
 	}
 	a.counted = &counted{Store: store}
 	a.cache = cache.New(a.counted, co)
-	a.uses = auth.NewUseRecorder(store, &auth.UseRecorderOptions{Interval: time.Second, Logger: silent})
+	a.uses = keyring.NewLastUsedRecorder(store, &keyring.LastUsedOptions{Interval: time.Second, Logger: silent})
 	authenticator := auth.New(a.cache, &auth.Options{OnDecision: a.uses.OnDecision, Logger: silent})
 	a.server = httptest.NewServer(authenticator.Middleware(auth.Require("documents.read")(http.HandlerFunc(list))))
 	return a
@@ -117,17 +119,17 @@ func (a *instance) status(t testing.TB, key string) int {
 	return status
 }
 
-// create makes a key that may read documents.
+// create creates a key that may read documents.
 func (a *instance) create(t testing.TB) (id, key string) {
 	t.Helper()
-	r, k, err := a.keys.Create(context.Background(), auth.Grant{Name: "test", Scopes: auth.Scopes{"documents.read"}})
+	r, k, err := a.keys.Create(context.Background(), keyring.Spec{Name: "test", Scopes: auth.Scopes{"documents.read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r.ID, k.Reveal()
 }
 
-// eventually waits for what must come about, and gives up only when it surely will not.
+// eventually waits for a condition. It gives up after a minute.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -137,7 +139,8 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// warm waits until an instance answers from memory: then a request costs no query.
+// warm waits until an instance answers from memory, so that a request costs no
+// query.
 func (a *instance) warm(t testing.TB, keys ...string) {
 	t.Helper()
 	eventually(t, "answers from memory", func() bool {
@@ -154,13 +157,13 @@ func (a *instance) warm(t testing.TB, keys ...string) {
 	})
 }
 
-// A counted store counts the look-ups that reach the database.
+// A counted store counts the lookups that reach the database.
 type counted struct {
 	*sqlstore.Store
 	lookups atomic.Int64
 }
 
-func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	c.lookups.Add(1)
 	return c.Store.Lookup(ctx, hash)
 }

@@ -1,45 +1,70 @@
 package sqlstore
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // A dialect is what differs between the databases.
 type dialect struct {
-	name         string // that of its directory in Migrations
-	schemas      bool   // a table's name may have a schema
+	name         string // of its directory in Migrations
+	schemas      bool   // a table name may have a schema
 	microseconds bool   // times are integers
 
-	lock  string // locks the row with id $1 and returns hash, revoked_at, replaced_by, expires_at
-	touch string // see Store.Touch
+	// touch is the statement of Store.Touch.
+	touch string
 
-	taken   func(error) bool // whether a unique index refused a row
-	tooLate func(error) bool // whether another transaction changed it first
+	// contains is a condition that holds for each row whose name, owner, ID or
+	// hint contains $1, in upper or lower case. $1 is in lower case. It may
+	// hold for other rows too.
+	contains string
+
+	// beginRotation is executed first in the transaction of a rotation, if it
+	// is not empty.
+	beginRotation string
+
+	taken   func(error) bool // a unique index refused a row
+	tooLate func(error) bool // another transaction changed the row first
 }
 
-// queries are the statements of a Store, made once.
+// render returns sql for this dialect and this table.
+func (d *dialect) render(sql string, t table) string {
+	if d.name == "sqlite" {
+		// "$1" would be a parameter with a name, "?1" is one with a number.
+		sql = strings.ReplaceAll(sql, "$", "?")
+	}
+	return strings.ReplaceAll(sql, "{table}", t.quoted(""))
+}
+
+// queries are the statements of a Store that are the same for each call.
 type queries struct {
-	lookup, get, list, listOwner, insert, find, revoke, lock, replace, touch string
+	lookup, get, insert, update, remove, touch string
+
+	hash     string // of the row with that ID
+	revision string // of the row with that ID
+	taken    string // whether there is a row with that ID or hash
 }
 
 func (d *dialect) queries(t table) queries {
-	const page = " (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3"
-	render := func(sql string) string {
-		if d.name == "sqlite" {
-			// "$1" would be a parameter with a name, "?1" is one with a number.
-			sql = strings.ReplaceAll(sql, "$", "?")
+	var parameters, changes []string
+	for i, c := range columns {
+		parameters = append(parameters, fmt.Sprintf("$%d", i+1))
+		if !c.fixed {
+			changes = append(changes, fmt.Sprintf("%s = $%d", c.name, len(changes)+3))
 		}
-		return strings.ReplaceAll(sql, "{table}", t.quoted(""))
 	}
+	render := func(sql string) string { return d.render(sql, t) }
 	return queries{
-		lookup:    render("SELECT " + columns + " FROM {table} WHERE hash = $1"),
-		get:       render("SELECT " + columns + " FROM {table} WHERE id = $1"),
-		list:      render("SELECT " + columns + " FROM {table} WHERE" + page),
-		listOwner: render("SELECT " + columns + " FROM {table} WHERE owner = $4 AND" + page),
-		insert: render("INSERT INTO {table} (" + columns +
-			") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"),
-		find:    render("SELECT hash FROM {table} WHERE id = $1"),
-		revoke:  render("UPDATE {table} SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL"),
-		lock:    render(d.lock),
-		replace: render("UPDATE {table} SET replaced_by = $2, expires_at = $3 WHERE id = $1"),
-		touch:   render(d.touch),
+		lookup: render("SELECT " + columnNames() + " FROM {table} WHERE hash = $1"),
+		get:    render("SELECT " + columnNames() + " FROM {table} WHERE id = $1"),
+		insert: render("INSERT INTO {table} (" + columnNames() +
+			") VALUES (" + strings.Join(parameters, ", ") + ")"),
+		update: render("UPDATE {table} SET " + strings.Join(changes, ", ") +
+			" WHERE id = $1 AND revision = $2 RETURNING hash, revision"),
+		remove:   render("DELETE FROM {table} WHERE id = $1"),
+		touch:    render(d.touch),
+		hash:     render("SELECT hash FROM {table} WHERE id = $1"),
+		revision: render("SELECT revision FROM {table} WHERE id = $1"),
+		taken:    render("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = $1 OR hash = $2)"),
 	}
 }

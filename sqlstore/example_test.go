@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
 )
 
@@ -27,7 +28,7 @@ func ExampleNewPostgres() {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(20)
-	db.SetMaxIdleConns(20) // the default of 2 opens and closes connections all the time
+	db.SetMaxIdleConns(20) // with the default of 2, connections are opened and closed all the time
 
 	store, err := sqlstore.NewPostgres(db, nil)
 	if err != nil {
@@ -61,26 +62,30 @@ func ExampleNewSQLite() {
 		log.Fatal(err)
 	}
 
-	keyring := auth.NewKeyring(store, nil)
-	record, _, err := keyring.Create(ctx, auth.Grant{Name: "CI", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
+	keys := keyring.NewManager(store, nil).Unconfined("setup")
+	record, _, err := keys.Create(ctx, keyring.Spec{Name: "CI", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := keyring.Revoke(ctx, record.ID); err != nil {
+	if err := keys.Revoke(ctx, record.ID); err != nil {
 		log.Fatal(err)
 	}
-	record, err = store.Get(ctx, record.ID)
-	fmt.Println(record.Name, record.Owner, record.Scopes, record.Check(time.Now()), err)
-	// Output: CI org_1 [documents.read] auth: the API key has been revoked <nil>
+	record, err = keys.Get(ctx, record.ID)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(record.Name, record.Owner, record.Scopes, record.CreatedBy, record.Check(time.Now()))
+	// Output: CI org_1 [documents.read] staff:setup auth: the API key has been revoked
 }
 
-// Tokens is a Store for a table that was there before: other names, a SHA-256 in hexadecimal, and no revocation but a
-// flag. One method is all that an Authenticator needs.
+// Tokens is an auth.Store for a table that existed before: with other names,
+// SHA-256 in hexadecimal, and a flag for keys that were disabled. One method is
+// all that an Authenticator needs.
 type Tokens struct{ DB *sql.DB }
 
 // Lookup implements auth.Store.
-func (t Tokens) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-	r := auth.Record{Hash: hash}
+func (t Tokens) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+	r := &auth.Record{Hash: hash}
 	var permissions string
 	var until sql.NullInt64
 	var disabled bool
@@ -88,25 +93,26 @@ func (t Tokens) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error)
 		"SELECT token_id, tenant, permissions, valid_until, disabled FROM tokens WHERE sha256 = ?", hash.String()).
 		Scan(&r.ID, &r.Owner, &permissions, &until, &disabled)
 	if errors.Is(err, sql.ErrNoRows) {
-		return auth.Record{}, auth.ErrNotFound
+		return nil, auth.ErrNotFound
 	}
 	if err != nil {
-		return auth.Record{}, err // an outage is never "not found"
+		return nil, err // an outage is never "not found"
 	}
 	for _, p := range strings.Fields(permissions) {
 		r.Scopes = append(r.Scopes, auth.Scope(p))
 	}
-	// Return what is there, disabled and expired too: Record.Check decides.
+	// Return what is stored, also of a disabled or expired key: Record.Check
+	// decides.
 	if until.Valid {
 		r.ExpiresAt = time.Unix(until.Int64, 0)
 	}
 	if disabled {
-		r.RevokedAt = time.Unix(1, 0) // when it was nobody knows; that it was counts
+		r.DisabledAt = time.Unix(1, 0) // any time that is not zero
 	}
 	return r, nil
 }
 
-// Those who have a table of keys already keep it.
+// Keep a table of keys that you have already.
 func Example_ownTable() {
 	dir, err := os.MkdirTemp("", "tokens")
 	if err != nil {
@@ -123,23 +129,22 @@ func Example_ownTable() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// Keys of this API begin with "acme_"; new ones are made in the same format.
-	format := auth.KeyFormat{Prefix: "acme_"}
-	good, bad := format.NewKey(), format.NewKey()
-	for id, key := range map[int]auth.Key{1: good, 2: bad} {
+	scheme := auth.Scheme{Prefix: "acme_", Hashers: []auth.Hasher{auth.SHA256(nil)}}
+	good, disabled := scheme.NewKey(), scheme.NewKey()
+	for id, key := range map[int]auth.Key{1: good, 2: disabled} {
 		_, err := db.Exec("INSERT INTO tokens VALUES (?, ?, 'acme', 'documents.read documents.write', NULL, ?)",
-			fmt.Sprint(id), auth.SHA256(key.Reveal()).String(), id == 2)
+			fmt.Sprint(id), scheme.Hashes(key)[0].String(), id == 2)
 		if err != nil {
 			log.Fatal(err)
 		}
 	}
 
-	a := auth.New(Tokens{db}, &auth.Options{Format: format, Hashers: []auth.Hasher{auth.SHA256}})
+	a := auth.New(Tokens{db}, &auth.Options{Scheme: scheme})
 	handler := a.Require("documents.read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		record, _ := auth.FromContext(r.Context())
 		fmt.Fprintf(w, "hello %s", record.Owner)
 	}))
-	for _, key := range []auth.Key{good, bad, format.NewKey()} {
+	for _, key := range []auth.Key{good, disabled, scheme.NewKey()} {
 		r := httptest.NewRequest("GET", "/documents", nil)
 		r.Header.Set("Authorization", "Bearer "+key.Reveal())
 		w := httptest.NewRecorder()
@@ -156,6 +161,6 @@ func Example_ownTable() {
 	}
 	// Output:
 	// 200 hello acme
-	// 401 KEY_REVOKED
+	// 401 KEY_DISABLED
 	// 401 INVALID_KEY
 }

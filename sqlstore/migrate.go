@@ -19,17 +19,21 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Migrations holds plain SQL for the tool that you use, in the directories migrations/postgres and migrations/sqlite.
-// Each file is for one transaction; they go in the order of their names, and a release only ever adds files. The table
-// is [DefaultTable].
+// Migrations holds plain SQL for your migration tool, in the directories
+// migrations/postgres and migrations/sqlite. Run the files in the order of
+// their names, each in one transaction. A release only adds files. The table is
+// [DefaultTable].
 //
 //go:embed migrations
 var Migrations embed.FS
 
-// Migrate brings the table up to date and makes it if there is none. Any number of processes may do so at once: on
-// PostgreSQL one works and the others wait, for as long as ctx lets them. What was done is noted in a table that is
-// called like that of the keys, with _goose behind it. Use either Migrate or a tool of your own, not both. Behind a
-// pooler that shares connections, connect around it: the lock is the session's.
+// Migrate creates the table if it does not exist, and brings it up to date.
+// Several processes may call it at the same time: one migrates, and the others
+// wait for it until ctx is done.
+//
+// A table with the suffix _goose holds what was done. Use either Migrate or
+// your own tool, not both. On PostgreSQL, do not call Migrate through a pooler
+// that shares connections among clients: it holds a lock of the session.
 func (s *Store) Migrate(ctx context.Context) error { return wrap("migrate", s.migrate(ctx)) }
 
 func (s *Store) migrate(ctx context.Context) error {
@@ -44,7 +48,7 @@ func (s *Store) migrate(ctx context.Context) error {
 	opts := []goose.ProviderOption{
 		goose.WithStore(versions),
 		goose.WithGoMigrations(migrations...),
-		goose.WithDisableGlobalRegistry(true), // the caller's own are none of ours
+		goose.WithDisableGlobalRegistry(true), // which holds migrations of the caller
 		goose.WithSlog(s.logger),
 	}
 	if s.dialect == postgres {
@@ -54,7 +58,13 @@ func (s *Store) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// SQLite has no lock that outlives a transaction. Who was overtaken fails, and finds it done when it looks again.
+	end, err := s.turn.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	// SQLite has no lock that outlives a transaction. If another process was
+	// faster, Up fails, and at the next attempt finds nothing to do.
 	for attempt := 1; ; attempt++ {
 		if _, err = provider.Up(ctx); err == nil || s.dialect == postgres || attempt == 20 || ctx.Err() != nil {
 			return err
@@ -63,15 +73,16 @@ func (s *Store) migrate(ctx context.Context) error {
 	}
 }
 
-// An advisoryLock is a lock.SessionLocker. Goose's own asks again each second, so that ten instances that start at
-// once take ten; this one is woken.
+// An advisoryLock is a lock.SessionLocker. That of goose asks once a second, so
+// ten instances that start together take ten seconds. This one waits in the
+// server.
 type advisoryLock int64
 
 var _ lock.SessionLocker = advisoryLock(0)
 
 func (t table) advisoryLock() advisoryLock {
 	id := fnv.New64a()
-	id.Write([]byte("sqlstore " + t.name)) // without the schema, which need not be spelled out
+	id.Write([]byte("sqlstore " + t.name)) // not the schema, which may be left out
 	return advisoryLock(id.Sum64())
 }
 
@@ -85,7 +96,7 @@ func (l advisoryLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// migrations returns the SQL in Migrations, rendered for the Store's table.
+// migrations returns the SQL in Migrations, with the name of the Store's table.
 func (s *Store) migrations() ([]*goose.Migration, error) {
 	dir := "migrations/" + s.dialect.name
 	files, err := fs.ReadDir(Migrations, dir)
@@ -114,8 +125,8 @@ func (s *Store) migrations() ([]*goose.Migration, error) {
 
 var defaultName = regexp.MustCompile(`(["'])` + DefaultTable + `((?:_[a-z_]+)?)["'](\()?`)
 
-// render puts the table's name where text has the default one. A schema belongs before the table and the function,
-// but not before indexes and triggers, which are in the table's.
+// render replaces the default name in text by that of the table. The table and
+// the functions get the schema. Indexes and triggers are in that of the table.
 func (t table) render(text string) string {
 	return defaultName.ReplaceAllStringFunc(text, func(match string) string {
 		m := defaultName.FindStringSubmatch(match)
@@ -127,7 +138,7 @@ func (t table) render(text string) string {
 	})
 }
 
-// A versionTable is goose's own, but for a name that is quoted.
+// A versionTable is that of goose, with a name that is quoted.
 type versionTable struct {
 	database.Store
 	exists string

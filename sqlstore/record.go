@@ -4,185 +4,378 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
-// columns are those of a record, in the order in which scan reads and values writes them.
-const columns = "id, hash, hint, name, owner, scopes, metadata, created_at, expires_at, revoked_at, last_used_at, " +
-	"created_by, replaces, replaced_by"
+// A column is one of the table, and how a record is written to it and read from
+// it. Errors leave out the value.
+type column struct {
+	name  string
+	fixed bool // Store.Update does not change it
+	value func(d *dialect, r *auth.Record) (any, error)
+	read  func(w *row, src any) error
+}
 
-// Microseconds since 1970 end in the year 294247, a timestamptz 29 years later. Nothing begins before the zero time: it is the start of a list.
-var maxTime = time.Date(294247, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
+const numColumns = 19
 
-var errTime = errors.New("does not fit: a time is in the years 1 to 294246")
+var columns = [numColumns]column{
+	textColumn("id", true, func(r *auth.Record) *string { return &r.ID }),
+	{"hash", true, hashValue, (*row).readHash},
+	textColumn("hint", false, func(r *auth.Record) *string { return &r.Hint }),
+	textColumn("name", false, func(r *auth.Record) *string { return &r.Name }),
+	textColumn("owner", true, func(r *auth.Record) *string { return &r.Owner }),
+	{"scopes", false, scopesValue, (*row).readScopes},
+	{"metadata", false, metadataValue, (*row).readMetadata},
+	{"created_at", true, createdAtValue, (*row).readCreatedAt},
+	textColumn("created_by", true, func(r *auth.Record) *string { return &r.CreatedBy }),
+	timeColumn("updated_at", false, func(r *auth.Record) *time.Time { return &r.UpdatedAt }),
+	textColumn("updated_by", false, func(r *auth.Record) *string { return &r.UpdatedBy }),
+	{"revision", false, revisionValue, (*row).readRevision},
+	timeColumn("expires_at", false, func(r *auth.Record) *time.Time { return &r.ExpiresAt }),
+	timeColumn("disabled_at", false, func(r *auth.Record) *time.Time { return &r.DisabledAt }),
+	timeColumn("revoked_at", false, func(r *auth.Record) *time.Time { return &r.RevokedAt }),
+	timeColumn("last_used_at", true, func(r *auth.Record) *time.Time { return &r.LastUsedAt }),
+	textColumn("rotated_from", false, func(r *auth.Record) *string { return &r.RotatedFrom }),
+	textColumn("rotated_to", false, func(r *auth.Record) *string { return &r.RotatedTo }),
+	textColumn("chain", false, func(r *auth.Record) *string { return &r.Chain }),
+}
 
-// truncate returns t in UTC and microseconds, or an error if it cannot be kept.
+// columnNames returns what follows SELECT.
+func columnNames() string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// values returns the parameters for the columns of r, or an error if r cannot be
+// stored as it is.
+func (d *dialect) values(r *auth.Record) ([]any, error) {
+	if r.ID == "" {
+		return nil, errors.New("the record has no ID")
+	}
+	values := make([]any, len(columns))
+	for i, c := range columns {
+		v, err := c.value(d, r)
+		if err != nil {
+			return nil, fmt.Errorf("record %q: column %s: %w", r.ID, c.name, err)
+		}
+		values[i] = v
+	}
+	return values, nil
+}
+
+// A row is where the driver puts the columns of a record. What cannot be read
+// does not end the query, as an error of Scan would: it costs only this row.
+type row struct {
+	record    auth.Record
+	createdAt time.Time // also one that no record can have
+	err       error     // about the first column that cannot be read
+	cells     [numColumns]cell
+}
+
+// A cell is an sql.Scanner for a column of a row.
+type cell struct {
+	row    *row
+	column int
+}
+
+// Scan never fails. It keeps the error in the row.
+func (c *cell) Scan(src any) error {
+	column := &columns[c.column]
+	if err := column.read(c.row, src); err != nil && c.row.err == nil {
+		c.row.err = fmt.Errorf("column %s: %w", column.name, err)
+	}
+	return nil
+}
+
+// dest returns the parameters of Scan.
+func (w *row) dest() []any {
+	dest := make([]any, len(columns))
+	for i := range w.cells {
+		w.cells[i] = cell{w, i}
+		dest[i] = &w.cells[i]
+	}
+	return dest
+}
+
+// result returns what was read, or a *keyring.RecordError.
+func (w *row) result() (*auth.Record, error) {
+	if w.err == nil {
+		r := w.record // not the cells with it
+		return &r, nil
+	}
+	e := &keyring.RecordError{ID: w.record.ID, Err: w.err}
+	if !w.createdAt.IsZero() {
+		e.At = keyring.Position{CreatedAt: w.createdAt, ID: w.record.ID}
+	}
+	return nil, e
+}
+
+// textColumn returns the column of a text field.
+func textColumn(name string, fixed bool, field func(r *auth.Record) *string) column {
+	return column{name, fixed,
+		func(_ *dialect, r *auth.Record) (any, error) {
+			s := *field(r)
+			return s, checkText(s)
+		},
+		func(w *row, src any) error {
+			s, err := textOf(src)
+			if err != nil {
+				return err
+			}
+			*field(&w.record) = s // also if it is bad, since the ID names the row
+			return checkText(s)
+		}}
+}
+
+// textOf returns the text that a driver returned.
+func textOf(src any) (string, error) {
+	switch src := src.(type) {
+	case string:
+		return src, nil
+	case []byte:
+		return string(src), nil
+	}
+	return "", errors.New("not text")
+}
+
+// checkText returns an error if a text column does not keep s as it is, in
+// PostgreSQL. Both databases shall behave alike.
+func checkText(s string) error {
+	if !utf8.ValidString(s) {
+		return errUTF8
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		return errors.New("a NUL in the text")
+	}
+	return nil
+}
+
+var errUTF8 = errors.New("not valid UTF-8")
+
+func hashValue(_ *dialect, r *auth.Record) (any, error) { return r.Hash[:], nil }
+
+func (w *row) readHash(src any) error {
+	b, ok := src.([]byte)
+	if !ok || len(b) != len(w.record.Hash) {
+		return errors.New("not 32 bytes")
+	}
+	w.record.Hash = auth.Hash(b)
+	return nil
+}
+
+func revisionValue(_ *dialect, r *auth.Record) (any, error) { return r.Revision, nil }
+
+func (w *row) readRevision(src any) error {
+	n, ok := src.(int64)
+	if !ok {
+		return errors.New("not an integer")
+	}
+	w.record.Revision = n
+	return nil
+}
+
+// scopesValue returns a JSON array. Package json would replace invalid UTF-8
+// silently.
+func scopesValue(_ *dialect, r *auth.Record) (any, error) {
+	for _, s := range r.Scopes {
+		if !utf8.ValidString(string(s)) {
+			return nil, errUTF8
+		}
+	}
+	text, err := json.Marshal(r.Scopes) // never null
+	return string(text), err
+}
+
+func (w *row) readScopes(src any) error {
+	text, err := jsonOf(src)
+	if err != nil {
+		return err
+	}
+	var scopes []*auth.Scope // not auth.Scopes, in which null would become ""
+	if json.Unmarshal(text, &scopes) != nil || scopes == nil || slices.Contains(scopes, nil) {
+		return errors.New("not a JSON array of strings")
+	}
+	for _, s := range scopes {
+		w.record.Scopes = append(w.record.Scopes, *s)
+	}
+	return nil
+}
+
+// metadataValue returns a JSON object.
+func metadataValue(_ *dialect, r *auth.Record) (any, error) {
+	for k, v := range r.Metadata {
+		if !utf8.ValidString(k) || !utf8.ValidString(v) {
+			return nil, errUTF8
+		}
+	}
+	if r.Metadata == nil {
+		return "{}", nil // not null
+	}
+	text, err := json.Marshal(r.Metadata)
+	return string(text), err
+}
+
+func (w *row) readMetadata(src any) error {
+	text, err := jsonOf(src)
+	if err != nil {
+		return err
+	}
+	var metadata map[string]*string // in map[string]string null would become ""
+	if json.Unmarshal(text, &metadata) != nil || metadata == nil ||
+		slices.Contains(slices.Collect(maps.Values(metadata)), nil) {
+		return errors.New("not a JSON object of strings")
+	}
+	if len(metadata) == 0 {
+		return nil // nil and empty mean the same
+	}
+	w.record.Metadata = make(map[string]string, len(metadata))
+	for k, v := range metadata {
+		w.record.Metadata[k] = *v
+	}
+	return nil
+}
+
+// jsonOf returns the text of a JSON column.
+func jsonOf(src any) ([]byte, error) {
+	text, err := textOf(src)
+	if err == nil && !utf8.ValidString(text) {
+		err = errUTF8
+	}
+	return []byte(text), err
+}
+
+// maxTime is the latest time that a record has. Later ones have no JSON (RFC
+// 3339).
+var maxTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC).Add(-time.Microsecond)
+
+var (
+	errRange = errors.New("not in the years 1 to 9999 (UTC)")
+
+	// The zero time means something else, such as "never". A time must not
+	// become it by truncation.
+	errZero = errors.New("less than a microsecond after the zero time")
+)
+
+// truncate returns t in UTC and whole microseconds, or an error if the database
+// cannot keep it.
 func truncate(t time.Time) (time.Time, error) {
+	t = t.UTC().Truncate(time.Microsecond)
+	return t, checkTime(t)
+}
+
+func checkTime(t time.Time) error {
 	if t.Before(time.Time{}) || t.After(maxTime) {
-		return t, errTime
+		return errRange
 	}
-	return time.UnixMicro(t.UnixMicro()).UTC(), nil
+	return nil
 }
 
-// A column that is NULL for the zero time must not get it by truncation: it would say that the key never expires.
-var errZero = errors.New("is within a microsecond of the zero time, which has a meaning of its own")
-
-func truncateOptional(t time.Time) (time.Time, error) {
-	u, err := truncate(t)
-	if err == nil && u.IsZero() && !t.IsZero() {
-		err = errZero
-	}
-	return u, err
-}
-
-// value returns the parameter for t, which has been truncated.
-func (d *dialect) value(t time.Time) any {
+// time returns the parameter for t.
+func (d *dialect) time(t time.Time) any {
 	if d.microseconds {
 		return t.UnixMicro()
 	}
 	return t
 }
 
-func (d *dialect) optional(t time.Time) any {
-	if t.IsZero() {
-		return nil
-	}
-	return d.value(t)
-}
-
-// values returns the parameters for the columns of r, or an error if r cannot be kept as it is.
-func (d *dialect) values(r *auth.Record) ([]any, error) {
-	if r.ID == "" {
-		return nil, errors.New("the record has no ID")
-	}
-	for _, text := range [...]struct{ name, value string }{
-		{"ID", r.ID}, {"Hint", r.Hint}, {"Name", r.Name}, {"Owner", r.Owner}, {"CreatedBy", r.CreatedBy},
-		{"Replaces", r.Replaces}, {"ReplacedBy", r.ReplacedBy},
-	} {
-		if !storable(text.value) {
-			return nil, fmt.Errorf("the record's %s is not valid UTF-8 or holds a NUL", text.name)
-		}
-	}
-	scopes, err := encode(r.Scopes, func(yield func(string)) {
-		for _, s := range r.Scopes {
-			yield(string(s))
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("the record's Scopes: %w", err)
-	}
-	metadata, err := encode(r.Metadata, func(yield func(string)) {
-		for k, v := range r.Metadata {
-			yield(k)
-			yield(v)
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("the record's Metadata: %w", err)
-	}
-	created, err := truncate(r.CreatedAt)
-	if err != nil {
-		return nil, fmt.Errorf("the record's CreatedAt %w", err)
-	}
-	var optional [3]time.Time
-	for i, t := range [...]struct {
-		name string
-		time time.Time
-	}{{"ExpiresAt", r.ExpiresAt}, {"RevokedAt", r.RevokedAt}, {"LastUsedAt", r.LastUsedAt}} {
-		if optional[i], err = truncateOptional(t.time); err != nil {
-			return nil, fmt.Errorf("the record's %s %w", t.name, err)
-		}
-	}
-	return []any{r.ID, r.Hash[:], r.Hint, r.Name, r.Owner, scopes, metadata, d.value(created), d.optional(optional[0]),
-		d.optional(optional[1]), d.optional(optional[2]), r.CreatedBy, r.Replaces, r.ReplacedBy}, nil
-}
-
-// storable reports whether a text column keeps s as it is. PostgreSQL refuses the rest; so that both databases behave
-// alike, so do we.
-func storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
-
-// encode returns v as JSON. Package json replaces what is not UTF-8 without a word, so it looks at the strings first.
-func encode(v any, each func(yield func(string))) (string, error) {
-	valid := true
-	each(func(s string) { valid = valid && utf8.ValidString(s) })
-	if !valid {
-		return "", errors.New("not valid UTF-8")
-	}
-	text, err := json.Marshal(v)
-	return string(text), err
-}
-
-// scan reads a row with the columns of a record, in their order.
-func scan(row interface{ Scan(...any) error }) (auth.Record, error) {
-	var r auth.Record
-	err := row.Scan(&r.ID, (*hashColumn)(&r.Hash), &r.Hint, &r.Name, &r.Owner, jsonColumn{&r.Scopes},
-		jsonColumn{&r.Metadata}, timeColumn{&r.CreatedAt, false}, timeColumn{&r.ExpiresAt, true},
-		timeColumn{&r.RevokedAt, true}, timeColumn{&r.LastUsedAt, true}, &r.CreatedBy, &r.Replaces, &r.ReplacedBy)
-	if err != nil {
-		return auth.Record{}, err
-	}
-	return r, nil
-}
-
-type hashColumn auth.Hash
-
-func (c *hashColumn) Scan(src any) error {
-	b, ok := src.([]byte)
-	if !ok || len(b) != len(c) {
-		return errors.New("not 32 bytes")
-	}
-	copy(c[:], b)
-	return nil
-}
-
-type jsonColumn struct{ dst any }
-
-// Scan fails on whatever encode does not write. The error leaves out the text.
-func (c jsonColumn) Scan(src any) error {
-	var text []byte
+// timeOf returns the time that a driver returned. It may be one that no record
+// can have.
+func timeOf(src any) (time.Time, error) {
 	switch src := src.(type) {
-	case string:
-		text = []byte(src)
-	case []byte:
-		text = src
-	default:
-		return errors.New("not text")
-	}
-	if !utf8.Valid(text) || json.Unmarshal(text, c.dst) != nil {
-		return errors.New("not the JSON that belongs here")
-	}
-	return nil
-}
-
-type timeColumn struct {
-	dst      *time.Time
-	optional bool
-}
-
-// Scan fails on a time that would be taken for none, and on 'infinity', which comes as a string.
-func (c timeColumn) Scan(src any) error {
-	switch src := src.(type) {
-	case nil:
-		if c.optional {
-			return nil
-		}
 	case time.Time:
-		*c.dst = src.UTC()
-		return c.check()
+		return src.UTC(), nil
 	case int64:
-		*c.dst = time.UnixMicro(src).UTC()
-		return c.check()
+		return time.UnixMicro(src).UTC(), nil
+	case string: // from pgx
+		switch src {
+		case "infinity":
+			return infinity, nil
+		case "-infinity":
+			return minusInfinity, nil
+		}
 	}
-	return errors.New("not a time")
+	return time.Time{}, errors.New("not a time")
 }
 
-func (c timeColumn) check() error {
-	if c.optional && c.dst.IsZero() {
-		return errZero
+// timeColumn returns the column of a time that is NULL if it is zero.
+func timeColumn(name string, fixed bool, field func(r *auth.Record) *time.Time) column {
+	return column{name, fixed,
+		func(d *dialect, r *auth.Record) (any, error) {
+			if field(r).IsZero() {
+				return nil, nil
+			}
+			t, err := truncate(*field(r))
+			if err == nil && t.IsZero() {
+				err = errZero
+			}
+			return d.time(t), err
+		},
+		func(w *row, src any) error {
+			if src == nil {
+				return nil
+			}
+			t, err := timeOf(src)
+			if err != nil {
+				return err
+			}
+			if t.IsZero() {
+				return errZero // it would be taken for NULL
+			}
+			*field(&w.record) = t
+			return checkTime(t)
+		}}
+}
+
+func createdAtValue(d *dialect, r *auth.Record) (any, error) {
+	t, err := truncate(r.CreatedAt)
+	return d.time(t), err
+}
+
+func (w *row) readCreatedAt(src any) error {
+	t, err := timeOf(src)
+	if err != nil {
+		return err
 	}
-	return nil
+	w.record.CreatedAt, w.createdAt = t, t
+	return checkTime(t)
+}
+
+// A column can hold these if somebody has removed its CHECK constraint. A list
+// must continue after such rows, so they need a position.
+var (
+	// PostgreSQL has times from 4713 BC to the year 294276, -infinity and
+	// infinity.
+	minusInfinity = time.Date(-4713, 1, 1, 0, 0, 0, 0, time.UTC)
+	infinity      = time.Date(294277, 1, 1, 0, 0, 0, 0, time.UTC)
+
+	minMicro = time.UnixMicro(math.MinInt64)
+	maxMicro = time.UnixMicro(math.MaxInt64)
+)
+
+// position returns the parameter for a time that is compared with a column. It
+// may be one that no record can have.
+func (d *dialect) position(t time.Time) any {
+	t = t.UTC().Truncate(time.Microsecond)
+	switch {
+	case d.microseconds && t.Before(minMicro):
+		return int64(math.MinInt64)
+	case d.microseconds && t.After(maxMicro):
+		return int64(math.MaxInt64)
+	case !d.microseconds && !t.After(minusInfinity):
+		return "-infinity"
+	case !d.microseconds && !t.Before(infinity):
+		return "infinity"
+	}
+	return d.time(t)
 }

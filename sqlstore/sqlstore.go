@@ -1,5 +1,5 @@
-// Package sqlstore keeps API keys in PostgreSQL or SQLite: an [auth.KeyStore] over database/sql that also reports
-// changes, as an [auth.Watcher].
+// Package sqlstore keeps API keys in PostgreSQL or SQLite. Its [Store] is a
+// [keyring.Store] over database/sql. It reports changes, as an [auth.Watcher].
 //
 //	db, err := sql.Open("pgx", dsn) // import _ "github.com/jackc/pgx/v5/stdlib"
 //	...
@@ -7,60 +7,94 @@
 //	...
 //	err = store.Migrate(ctx)
 //	...
-//	keyring := auth.NewKeyring(store, nil)
 //	a := auth.New(store, nil)
+//	manager := keyring.NewManager(store, nil)
 //
 // # Schema
 //
-// One table, api_keys unless [Options] say otherwise, has a row for each key: id, hash (32 bytes, unique), hint, name,
-// owner, scopes, metadata, created_at, expires_at, revoked_at, last_used_at, created_by, replaces, replaced_by. No key
-// is in it, only hashes. [Migrations] holds the SQL, for the tool that you use; [Store.Migrate] runs it for those who
-// use none.
+// A table, api_keys unless [Options] name another, has one row for each key. It
+// holds hashes and no key. The columns are called like the fields of
+// [auth.Record]: id, hash (32 bytes, unique), hint, name, owner, scopes,
+// metadata, created_at, created_by, updated_at, updated_by, revision,
+// expires_at, disabled_at, revoked_at, last_used_at, rotated_from, rotated_to,
+// chain.
 //
-// Times keep their microseconds, what is finer is cut off; they come back in UTC. The years 1 to 294246 fit. Scopes
-// and metadata are JSON text and survive whatever they hold, a NUL too, and nil stays apart from empty. Text must be
-// valid UTF-8, and without NUL in the other columns. What cannot be kept as it is is refused with an error, and
-// nothing is written. A row that somebody edited into something unreadable is an error, so that its key is answered
-// with 503, never with more than it may do.
+// [Migrations] holds the SQL for your migration tool. [Store.Migrate] runs it
+// for those who use none.
+//
+// Times keep their microseconds. The rest is cut off. They come back in UTC,
+// and must be in the years 1 to 9999. Scopes and metadata are JSON text. Nil
+// and empty ones come back as nil. Text must be valid UTF-8. Except in scopes
+// and metadata it must not have a NUL. Other records are errors, and nothing is
+// written.
+//
+// # Writing with SQL
+//
+// Other programs and psql may change rows. A trigger then counts the revision
+// up, sets updated_at to the current time, and updated_by to "sql:" and the
+// database role. So a [keyring.Keyring] that read the row before does not
+// overwrite the change. A writer who sets a higher revision sets these columns
+// too.
+//
+// A new row needs an id, a hash and its id again as chain.
+//
+// CHECK constraints refuse most of what cannot be read. A row that cannot be
+// read all the same fails its own lookup, so that its key is answered with 503.
+// In a list it is a [*keyring.RecordError], together with the other records.
 //
 // # PostgreSQL
 //
-// Version 13 and newer, through the driver of pgx. Let connections go to the primary: a replica that lags shows a
-// revoked key as valid, and a cache that is filled from it keeps that for as long as it keeps anything. Behind
-// PgBouncer in transaction mode give the watcher a way around it, see Options.WatchConfig.
-//
-// A client that dies in the middle of a rotation, without its connection being closed, keeps that one key from being
-// changed for at most 5 seconds; everything else is a single statement, which leaves nothing locked.
+// PostgreSQL 13 and later, with the driver of github.com/jackc/pgx/v5/stdlib.
+// Connect to the primary server: a replica may be late, so it shows a revoked
+// key as valid, and a cache that is filled from it keeps the key for its whole
+// time to live. With PgBouncer in transaction mode, set Options.WatchConfig to
+// connect without it.
 //
 // # SQLite
 //
-// Version 3.37 and newer, through the driver of modernc.org/sqlite, which needs no cgo. [OpenSQLite] opens a file with
-// the settings that a server needs; [NewSQLite] refuses a database that lacks them.
+// SQLite 3.37 and later, with the driver of modernc.org/sqlite, which needs no
+// cgo. [OpenSQLite] opens a file with the settings that a server needs.
+// [NewSQLite] refuses a database that lacks them. The Stores of one process
+// that write to the same file take turns.
 //
 // # Watching
 //
-// On PostgreSQL triggers announce each change that decides a request, whoever makes it, and [Store.Watch] listens: a
-// revocation arrives within milliseconds of its commit, also one made with psql. Changes made through a Store are
-// reported by that Store before the call that made them returns. When the connection is lost, that is reported at
-// once, and the watcher reconnects after 50 milliseconds to 5 seconds. A connection that goes silent without being
-// closed is noticed by a heartbeat: at most Options.HeartbeatInterval plus Options.HeartbeatTimeout, 10 seconds unless
-// set, pass until it is reported. That is the bound on how long a cache may serve what has been revoked. A TRUNCATE is
-// reported as [auth.ChangesLost] and [auth.ChangesSeen]. DROP TABLE, and triggers that are disabled, are noticed by
-// the heartbeat too, unless they are enabled again before it.
+// On PostgreSQL, triggers announce each change except a new last use, and
+// [Store.Watch] listens. A revocation arrives within milliseconds after its
+// commit, also one that was made with psql. A Store reports its own changes
+// before the call that made them returns.
 //
-// The heartbeat goes out through the *sql.DB and comes back on the watcher's connection, so it also notices when the
-// two lead to different servers, as after a failover. It needs a connection of the pool for a moment: where an
-// application's own queries may hold all of them for longer than Options.HeartbeatTimeout, give the Store a *sql.DB of
-// its own, for a cache stops answering meanwhile. Where passwords do not last, such as tokens of a cloud, limit the
-// connections' lives to theirs by SetConnMaxLifetime, for the watcher takes the password from one of them.
+// A lost connection is reported at once, as [auth.WatchLost]. Watch connects
+// again after 50 milliseconds to 5 seconds. A heartbeat finds a connection that
+// is silent without being closed. It is reported after at most
+// Options.HeartbeatInterval plus Options.HeartbeatTimeout, 10 seconds by
+// default. In that time a cache may still accept a key that was revoked.
 //
-// The announcements hold the hashes: whoever may connect to the database can listen to them, and can do as much with
-// them as with the hash column, which is nothing without the key. Whoever may connect can send announcements too, and
-// so make caches look again; nobody can make them believe anything. Let only those connect who need to, and where
-// others may create schemas give Options.Table its schema.
+// A TRUNCATE is reported as [auth.WatchLost] and [auth.WatchStarted]. The
+// heartbeat also finds DROP TABLE and disabled triggers, unless they are
+// enabled again before it.
 //
-// On SQLite only the changes made through the very Store are reported. Those of another process, or of another Store,
-// are seen when a cache looks again: give it a short time to live if there are any.
+// The heartbeat is sent through the *sql.DB and comes back on the connection of
+// Watch. So it also finds out that the two lead to different servers, as after
+// a failover. It needs a connection of the pool for a moment. If queries of the
+// application may hold all of them for longer than Options.HeartbeatTimeout,
+// give the Store a *sql.DB of its own. Otherwise a cache answers nothing from
+// memory during that time.
+//
+// Watch takes the password from a connection of the pool. If passwords expire,
+// as tokens of a cloud do, limit the life of connections by SetConnMaxLifetime.
+//
+// On SQLite, only the changes made through the same Store are reported. A cache
+// sees those of another process or another Store when its copies expire. If
+// there are any, give it a short time to live.
+//
+// # Security
+//
+// The announcements hold hashes. Everybody who may connect to the database can
+// listen to them. A hash alone is of no use, as in the hash column: it is not a
+// key. Everybody who may connect can also send announcements, which make a
+// cache discard copies and do nothing else. Let only those connect who need to.
+// If others may create schemas, name the schema in Options.Table.
 package sqlstore
 
 import (
@@ -74,40 +108,52 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"modernc.org/sqlite"
 )
 
-// DefaultTable is the name of the table unless [Options] say otherwise.
+// DefaultTable is the name of the table if [Options] name none.
 const DefaultTable = "api_keys"
 
-// Options configures a [Store]. The zero Options are the defaults.
+// Options configures a [Store]. The zero Options are valid.
 type Options struct {
-	// Table is a letter or underscore, then up to 47 letters, digits and underscores; on PostgreSQL a schema of up
-	// to 63 and a dot may stand before it. It is quoted, so on PostgreSQL capitals count. Empty: DefaultTable.
+	// Table is the name of the table: a letter or underscore, then up to 47
+	// letters, digits and underscores. On PostgreSQL a schema and a dot may
+	// precede it. The name is quoted, so on PostgreSQL the letter case matters.
+	// If empty, DefaultTable.
 	Table string
 
-	// Logger is told of connections that Watch loses and makes. Nil: slog.Default().
+	// Logger gets the state of Watch: when it starts, and why it was lost. If
+	// nil, slog.Default().
 	Logger *slog.Logger
 
-	// WatchConfig, made by [pgx.ParseConfig], says how Watch connects to PostgreSQL. Nil: as the connections of the
-	// *sql.DB do, except for what its AfterConnect hook sets. Set it if the *sql.DB goes through a pooler that shares
-	// connections between clients, since LISTEN does not work through one, or if its driver is wrapped.
+	// WatchConfig says how Watch connects to PostgreSQL. It must come from
+	// [pgx.ParseConfig]. If nil, Watch connects like the *sql.DB, except for
+	// what its AfterConnect hook sets. Set it if the *sql.DB connects through a
+	// pooler that shares connections among clients, since LISTEN does not work
+	// there, and if its driver is wrapped.
 	WatchConfig *pgx.ConnConfig
 
-	// HeartbeatInterval is the time between two proofs that Watch's connection works, HeartbeatTimeout the time
-	// that each may take, as may each attempt to connect. Zero: 5 seconds.
-	HeartbeatInterval, HeartbeatTimeout time.Duration
+	// HeartbeatInterval is the time between two checks of the connection of
+	// Watch. If zero, 5 seconds.
+	HeartbeatInterval time.Duration
+
+	// HeartbeatTimeout is the time that such a check may take, and an attempt
+	// to connect. If zero, 5 seconds.
+	HeartbeatTimeout time.Duration
 }
 
-// A Store keeps keys in a table. It is an [auth.KeyStore] and an [auth.Watcher], and safe for concurrent use. It has
-// nothing to close: the *sql.DB is the caller's.
+// A Store keeps keys in a table. It is a [keyring.Store] and an [auth.Watcher],
+// and is safe for concurrent use. It has nothing to close: the *sql.DB is the
+// caller's.
 type Store struct {
 	db       *sql.DB
 	dialect  *dialect
 	table    table
 	queries  queries
+	turn     turn // of writers, on SQLite
 	logger   *slog.Logger
 	config   *pgx.ConnConfig
 	interval time.Duration
@@ -116,7 +162,7 @@ type Store struct {
 }
 
 var (
-	_ auth.KeyStore = (*Store)(nil)
+	_ keyring.Store = (*Store)(nil)
 	_ auth.Watcher  = (*Store)(nil)
 )
 
@@ -125,15 +171,15 @@ func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 	if db == nil {
 		return nil, errors.New("sqlstore: the *sql.DB is nil")
 	}
-	// Only what is surely wrong: a driver may be wrapped.
+	// Only what is certainly wrong: a driver may be wrapped.
 	switch db.Driver().(type) {
 	case *stdlib.Driver:
 		if d != postgres {
-			return nil, errors.New("sqlstore: the *sql.DB is one of PostgreSQL: use NewPostgres")
+			return nil, errors.New("sqlstore: the *sql.DB is for PostgreSQL: use NewPostgres")
 		}
 	case *sqlite.Driver:
 		if d == postgres {
-			return nil, errors.New("sqlstore: the *sql.DB is one of SQLite: use NewSQLite")
+			return nil, errors.New("sqlstore: the *sql.DB is for SQLite: use NewSQLite")
 		}
 	}
 	if opts == nil {
@@ -143,8 +189,11 @@ func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if opts.HeartbeatInterval < 0 || opts.HeartbeatTimeout < 0 {
-		return nil, errors.New("sqlstore: the heartbeat's interval or timeout is negative")
+	if opts.HeartbeatInterval < 0 {
+		return nil, fmt.Errorf("sqlstore: HeartbeatInterval %v is negative", opts.HeartbeatInterval)
+	}
+	if opts.HeartbeatTimeout < 0 {
+		return nil, fmt.Errorf("sqlstore: HeartbeatTimeout %v is negative", opts.HeartbeatTimeout)
 	}
 	s := &Store{
 		db:       db,
@@ -156,8 +205,8 @@ func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 		timeout:  cmp.Or(opts.HeartbeatTimeout, 5*time.Second),
 	}
 	if opts.WatchConfig != nil {
-		if opts.WatchConfig.DialFunc == nil { // pgx would panic, when it is used
-			return nil, errors.New("sqlstore: the WatchConfig is not made by pgx.ParseConfig")
+		if opts.WatchConfig.DialFunc == nil { // pgx would panic when it connects
+			return nil, errors.New("sqlstore: WatchConfig was not created by pgx.ParseConfig")
 		}
 		s.config = opts.WatchConfig.Copy()
 	}
@@ -167,8 +216,8 @@ func newStore(db *sql.DB, d *dialect, opts *Options) (*Store, error) {
 	return s, nil
 }
 
-// A table is a name that has been checked, so that it can be quoted. What is derived from it fits in the 63 bytes
-// that PostgreSQL allows.
+// A table is a name that was checked, so that it can be quoted. Names derived
+// from it fit in the 63 bytes that PostgreSQL allows.
 type table struct{ schema, name string }
 
 var (
@@ -187,7 +236,7 @@ func parseTable(s string, d *dialect) (table, error) {
 	return table{schema, name}, nil
 }
 
-// quoted returns the name of the table, or of what is called like it with a suffix, as SQL wants it.
+// quoted returns the name of the table with a suffix, as SQL needs it.
 func (t table) quoted(suffix string) string {
 	if t.schema == "" {
 		return `"` + t.name + suffix + `"`
@@ -195,6 +244,7 @@ func (t table) quoted(suffix string) string {
 	return `"` + t.schema + `"."` + t.name + suffix + `"`
 }
 
-// channel is what the triggers notify. A table with the same name in another schema notifies the same, which costs
-// a cache some look-ups and does no harm.
+// channel is what the triggers notify. A table with the same name in another
+// schema notifies the same channel. That costs a cache a few lookups and does
+// no harm.
 func (t table) channel() string { return t.name + "_changed" }

@@ -11,206 +11,304 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
-// Lookup implements [auth.Store], with one round trip, once the connection has prepared the statement.
-func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
-	return s.one(ctx, "look up", s.queries.lookup, hash[:])
+// Lookup implements [auth.Store]. It takes one round trip, once the connection
+// has prepared the statement. A row that cannot be read is a
+// [*keyring.RecordError].
+func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+	return s.one(ctx, "lookup", s.queries.lookup, hash[:])
 }
 
-// Get implements [auth.KeyStore].
-func (s *Store) Get(ctx context.Context, id string) (auth.Record, error) {
-	if !storable(id) {
-		return auth.Record{}, auth.ErrNotFound
+// Get implements [keyring.Store]. A row that cannot be read is a
+// [*keyring.RecordError].
+func (s *Store) Get(ctx context.Context, id string) (*auth.Record, error) {
+	if checkText(id) != nil {
+		return nil, auth.ErrNotFound
 	}
 	return s.one(ctx, "get", s.queries.get, id)
 }
 
-func (s *Store) one(ctx context.Context, what, query string, arg any) (auth.Record, error) {
-	r, err := scan(s.db.QueryRowContext(ctx, query, arg))
-	if errors.Is(err, sql.ErrNoRows) {
-		return auth.Record{}, auth.ErrNotFound
+func (s *Store) one(ctx context.Context, what, query string, arg any) (*auth.Record, error) {
+	var w row
+	switch err := s.db.QueryRowContext(ctx, query, arg).Scan(w.dest()...); {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, auth.ErrNotFound
+	case err != nil:
+		return nil, wrap(what, err)
 	}
+	r, err := w.result()
 	return r, wrap(what, err)
 }
 
+// wrap adds where an error comes from. An answer that the contract names is
+// returned as it is.
 func wrap(what string, err error) error {
-	if err == nil {
-		return nil
+	switch err {
+	case nil, auth.ErrNotFound, keyring.ErrConflict:
+		return err
 	}
 	return fmt.Errorf("sqlstore: %s: %w", what, err)
 }
 
-// List implements [auth.KeyStore].
-func (s *Store) List(ctx context.Context, owner string, after auth.Position, limit int) ([]auth.Record, error) {
-	page, err := s.list(ctx, owner, after, limit)
-	return page, wrap("list", err)
+// Insert implements [keyring.Store].
+func (s *Store) Insert(ctx context.Context, r *auth.Record) error {
+	return wrap("insert", s.insert(ctx, r))
 }
 
-func (s *Store) list(ctx context.Context, owner string, after auth.Position, limit int) ([]auth.Record, error) {
-	if limit < 1 {
-		return nil, fmt.Errorf("a limit of %d", limit)
-	}
-	if !storable(after.ID) {
-		return nil, errors.New("the position's ID is not valid UTF-8 or holds a NUL")
-	}
-	if !storable(owner) {
-		return nil, nil
-	}
-	// No record stands before the first time or behind the last. The position is cut off as the records' times are.
-	at, err := truncate(after.CreatedAt)
-	if err != nil && after.CreatedAt.After(maxTime) {
-		return nil, nil
-	} else if err != nil {
-		at, after.ID = time.Time{}, ""
-	}
-	query, args := s.queries.list, []any{s.dialect.value(at), after.ID, limit}
-	if owner != "" {
-		query, args = s.queries.listOwner, append(args, owner)
-	}
-	rows, err := s.db.QueryContext(ctx, query, args...)
+func (s *Store) insert(ctx context.Context, r *auth.Record) error {
+	values, err := s.dialect.values(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer rows.Close()
-	var page []auth.Record
-	for rows.Next() {
-		r, err := scan(rows)
-		if err != nil {
-			return nil, err
-		}
-		page = append(page, r)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return page, nil
-}
-
-// Insert implements [auth.KeyStore]. It refuses a record without an ID.
-func (s *Store) Insert(ctx context.Context, r auth.Record) error {
-	values, err := s.dialect.values(&r)
-	if err != nil {
-		return wrap("insert", err)
-	}
-	// Whatever the outcome, which a lost connection hides: what was read before may be wrong.
+	// Also after an error, for the outcome may be unknown.
 	defer s.watchers.changed(r.Hash)
-	return wrap("insert", s.exists(s.exec(ctx, s.queries.insert, values)))
+	end, err := s.turn.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	err = s.retry(func() error { return insertRow(ctx, s.db, s.queries.insert, values) })
+	return s.exists(ctx, err, r)
 }
 
-// exec runs one statement, in a transaction of its own: nothing is locked while the database waits for a client. Where
-// transactions are isolated by default, one that came too late is told so, and tries again.
-func (s *Store) exec(ctx context.Context, query string, args []any) error {
-	for tries := 1; ; tries++ {
-		_, err := s.db.ExecContext(ctx, query, args...)
-		if err == nil || tries == 100 || !s.dialect.tooLate(err) {
+// A querier is a *sql.DB or a *sql.Tx.
+type querier interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func insertRow(ctx context.Context, q querier, query string, values []any) error {
+	result, err := q.ExecContext(ctx, query, values...)
+	if err != nil {
+		return err
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n != 1 {
+		err = fmt.Errorf("the database inserted %d rows instead of 1: %w", n, errPrevented)
+	}
+	return err
+}
+
+// errPrevented is what the database does not report: it says that all is well,
+// and has not done what it was told.
+var errPrevented = errors.New("look for row-level security, a trigger or a rule that prevents it")
+
+// retry calls f, which executes a statement outside of a transaction, until no
+// other transaction was faster. That happens where
+// default_transaction_isolation is repeatable read or serializable.
+func (s *Store) retry(f func() error) error {
+	for try := 1; ; try++ {
+		if err := f(); err == nil || try == 100 || !s.dialect.tooLate(err) {
 			return err
 		}
 	}
 }
 
-// exists returns ErrExists, with what the database says, if err is that a row with that ID or hash is there.
-func (s *Store) exists(err error) error {
-	if err != nil && s.dialect.taken(err) {
-		return fmt.Errorf("%w: %w", auth.ErrExists, err)
+// exists returns err, together with keyring.ErrExists if the ID or the hash of
+// r is taken. A unique index of the host's own may be the cause as well.
+func (s *Store) exists(ctx context.Context, err error, r *auth.Record) error {
+	if err == nil || !s.dialect.taken(err) {
+		return err
+	}
+	var taken bool
+	if err2 := s.db.QueryRowContext(ctx, s.queries.taken, r.ID, r.Hash[:]).Scan(&taken); err2 != nil {
+		return errors.Join(err, err2)
+	}
+	if taken {
+		return fmt.Errorf("%w: %w", keyring.ErrExists, err)
 	}
 	return err
 }
 
-// Revoke implements [auth.KeyStore]. A zero time is an error, since it would revoke nothing.
-func (s *Store) Revoke(ctx context.Context, id string, at time.Time) error {
-	err := s.revoke(ctx, id, at)
-	if errors.Is(err, auth.ErrNotFound) {
-		return err
-	}
-	return wrap("revoke", err)
+// Update implements [keyring.Store]. Without a successor it is a single
+// statement. With one it is a transaction, which keeps the key from being
+// changed for at most 5 seconds if the client dies in the middle.
+//
+// If the database reports success but changed no row, Update returns an error
+// that says so. Reasons are row-level security, a trigger and a rule.
+func (s *Store) Update(ctx context.Context, r, successor *auth.Record) error {
+	return wrap("update", s.update(ctx, r, successor))
 }
 
-func (s *Store) revoke(ctx context.Context, id string, at time.Time) error {
-	at, err := truncate(at)
-	if err != nil {
-		return fmt.Errorf("the time %w", err)
-	}
-	if at.IsZero() {
-		return errors.New("the time is zero")
-	}
-	if !storable(id) {
+func (s *Store) update(ctx context.Context, r, successor *auth.Record) error {
+	if r.ID == "" || checkText(r.ID) != nil {
 		return auth.ErrNotFound
 	}
-	// The hash first, so that it can be reported even if the outcome stays unknown.
-	var hash auth.Hash
-	switch err := s.db.QueryRowContext(ctx, s.queries.find, id).Scan((*hashColumn)(&hash)); {
-	case errors.Is(err, sql.ErrNoRows):
-		return auth.ErrNotFound
-	case err != nil:
-		return err
-	}
-	defer s.watchers.changed(hash)
-	return s.exec(ctx, s.queries.revoke, []any{id, s.dialect.value(at)})
-}
-
-// Replace implements [auth.KeyStore]. A zero expires is an error, since it would make the old key last for ever.
-func (s *Store) Replace(ctx context.Context, successor auth.Record, expires time.Time) error {
-	err := s.replace(ctx, &successor, expires)
-	switch err {
-	case auth.ErrNotFound, auth.ErrKeyRevoked, auth.ErrSuperseded:
-		return err
-	}
-	return wrap("replace", err)
-}
-
-func (s *Store) replace(ctx context.Context, successor *auth.Record, expires time.Time) error {
-	values, err := s.dialect.values(successor)
+	values, err := s.dialect.values(r)
 	if err != nil {
 		return err
 	}
-	if expires, err = truncate(expires); err != nil {
-		return fmt.Errorf("the expiry %w", err)
+	args := []any{r.ID, r.Revision - 1}
+	for i, c := range columns {
+		if !c.fixed {
+			args = append(args, values[i])
+		}
 	}
-	if expires.IsZero() {
-		return errors.New("the expiry is zero")
+	var inserted []any
+	hashes := []auth.Hash{r.Hash}
+	if successor != nil {
+		if inserted, err = s.dialect.values(successor); err != nil {
+			return fmt.Errorf("successor: %w", err)
+		}
+		hashes = append(hashes, successor.Hash)
 	}
-	tx, err := s.begin(ctx)
+	// Also after an error, for the outcome may be unknown.
+	defer func() { s.watchers.changed(hashes...) }()
+	end, err := s.turn.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	change := func(q querier) error {
+		stored, err := s.change(ctx, q, r, args)
+		if err == nil && stored != r.Hash {
+			hashes = append(hashes, stored)
+		}
+		return err
+	}
+	if successor == nil {
+		return s.retry(func() error { return change(s.db) })
+	}
+	err = s.transaction(ctx, func(tx *sql.Tx) error {
+		if err := change(tx); err != nil {
+			return err
+		}
+		return insertRow(ctx, tx, s.queries.insert, inserted)
+	})
+	return s.exists(ctx, err, successor)
+}
+
+// transaction calls f in a transaction. After f has waited for a row it sees
+// the row as it is then, also if the default of the database is another.
+func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) error {
+	var opts sql.TxOptions
+	if s.dialect == postgres {
+		opts.Isolation = sql.LevelReadCommitted
+	}
+	tx, err := s.db.BeginTx(ctx, &opts)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	if s.dialect.beginRotation != "" {
+		if _, err := tx.ExecContext(ctx, s.dialect.beginRotation); err != nil {
+			return err
+		}
+	}
+	if err := f(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
 
-	var old auth.Record
-	switch err := tx.QueryRowContext(ctx, s.queries.lock, successor.Replaces).Scan((*hashColumn)(&old.Hash),
-		timeColumn{&old.RevokedAt, true}, &old.ReplacedBy, timeColumn{&old.ExpiresAt, true}); {
+// change executes the update statement, and makes sure that it changed exactly
+// the row of r. It returns the hash that is stored.
+func (s *Store) change(ctx context.Context, q querier, r *auth.Record, args []any) (auth.Hash, error) {
+	rows, err := q.QueryContext(ctx, s.queries.update, args...)
+	if err != nil {
+		return auth.Hash{}, err
+	}
+	defer rows.Close()
+	var n int
+	var hash []byte
+	var revision int64
+	for rows.Next() {
+		n++
+		if err := rows.Scan(&hash, &revision); err != nil {
+			return auth.Hash{}, err
+		}
+	}
+	if err := rows.Err(); err != nil { // it may follow the last row
+		return auth.Hash{}, err
+	}
+	rows.Close()
+	switch {
+	case n == 0:
+		return auth.Hash{}, s.whyUnchanged(ctx, q, r)
+	case n > 1:
+		return auth.Hash{}, fmt.Errorf("%d rows have the ID %q", n, r.ID)
+	case revision != r.Revision:
+		return auth.Hash{}, fmt.Errorf("the database kept revision %d of record %q: %w", revision, r.ID, errPrevented)
+	}
+	var stored auth.Hash
+	copy(stored[:], hash)
+	return stored, nil
+}
+
+// whyUnchanged returns why an update with the revision of r found no row.
+func (s *Store) whyUnchanged(ctx context.Context, q querier, r *auth.Record) error {
+	var revision int64
+	switch err := q.QueryRowContext(ctx, s.queries.revision, r.ID).Scan(&revision); {
 	case errors.Is(err, sql.ErrNoRows):
 		return auth.ErrNotFound
 	case err != nil:
 		return err
-	case !old.RevokedAt.IsZero():
-		return auth.ErrKeyRevoked
-	case old.ReplacedBy != "":
-		return auth.ErrSuperseded
+	case revision != r.Revision-1:
+		return keyring.ErrConflict
 	}
-	if old.ExpiresAt.IsZero() || old.ExpiresAt.After(expires) {
-		old.ExpiresAt = expires
+	return fmt.Errorf("the database changed no row, though it has revision %d of record %q: %w",
+		revision, r.ID, errPrevented)
+}
+
+// Delete implements [keyring.Store]. It does not record by: this Store keeps no
+// events.
+func (s *Store) Delete(ctx context.Context, id, by string) error {
+	return wrap("delete", s.delete(ctx, id))
+}
+
+func (s *Store) delete(ctx context.Context, id string) error {
+	if checkText(id) != nil {
+		return auth.ErrNotFound
 	}
-	if _, err := tx.ExecContext(ctx, s.queries.insert, values...); err != nil {
-		return s.exists(err)
-	}
-	_, err = tx.ExecContext(ctx, s.queries.replace, successor.Replaces, successor.ID, s.dialect.value(old.ExpiresAt))
+	// The hash is read first, so that the change is reported even if its
+	// outcome stays unknown.
+	hash, err := s.hashOf(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer s.watchers.changed(old.Hash, successor.Hash)
-	return tx.Commit()
-}
-
-// begin starts a transaction in which a row that was waited for is seen as it is now, whatever the database's default.
-func (s *Store) begin(ctx context.Context) (*sql.Tx, error) {
-	if s.dialect == postgres {
-		return s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	if len(hash) == len(auth.Hash{}) { // else no lookup has found it
+		defer s.watchers.changed(auth.Hash(hash))
 	}
-	return s.db.BeginTx(ctx, nil)
+	end, err := s.turn.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return s.retry(func() error { return s.deleteRow(ctx, id) })
 }
 
-// Touch implements [auth.KeyStore], in one statement.
+// hashOf returns what the hash column of the row with that ID holds.
+func (s *Store) hashOf(ctx context.Context, id string) (hash []byte, err error) {
+	err = s.db.QueryRowContext(ctx, s.queries.hash, id).Scan(&hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, auth.ErrNotFound
+	}
+	return hash, err
+}
+
+func (s *Store) deleteRow(ctx context.Context, id string) error {
+	result, err := s.db.ExecContext(ctx, s.queries.remove, id)
+	if err != nil {
+		return err
+	}
+	switch n, err := result.RowsAffected(); {
+	case err != nil:
+		return err
+	case n == 1:
+		return nil
+	case n > 1:
+		return fmt.Errorf("%d rows had that ID", n)
+	}
+	if _, err := s.hashOf(ctx, id); err != nil {
+		return err
+	}
+	return fmt.Errorf("the database deleted no row: %w", errPrevented)
+}
+
+// Touch implements [keyring.Store], in one statement.
 func (s *Store) Touch(ctx context.Context, lastUsed map[string]time.Time) error {
 	return wrap("touch", s.touch(ctx, lastUsed))
 }
@@ -219,10 +317,11 @@ func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time) error 
 	times := make(map[string]time.Time, len(lastUsed))
 	for id, t := range lastUsed {
 		if t.After(maxTime) {
-			return fmt.Errorf("the time of %q %w", id, errTime)
+			return fmt.Errorf("record %q: %w", id, errRange)
 		}
-		// Nothing is earlier than a zero time, and no record has an ID that cannot be stored.
-		if t, err := truncate(t); err == nil && !t.IsZero() && storable(id) {
+		// No stored time is earlier than a zero time, and no record has an ID
+		// that cannot be stored.
+		if t, err := truncate(t); err == nil && !t.IsZero() && checkText(id) == nil {
 			times[id] = t
 		}
 	}
@@ -233,10 +332,19 @@ func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time) error 
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, s.queries.touch, args)
+	end, err := s.turn.wait(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return s.retry(func() error {
+		_, err := s.db.ExecContext(ctx, s.queries.touch, args...)
+		return err
+	})
 }
 
-// touchArgs returns the parameters of the touch statement: two arrays, or a JSON array of pairs.
+// touchArgs returns the parameters of the touch statement: two arrays, or a
+// JSON array of pairs.
 func (s *Store) touchArgs(times map[string]time.Time) ([]any, error) {
 	if s.dialect == postgres {
 		ids := slices.Collect(maps.Keys(times))
@@ -252,4 +360,10 @@ func (s *Store) touchArgs(times map[string]time.Time) ([]any, error) {
 	}
 	text, err := json.Marshal(pairs)
 	return []any{string(text)}, err
+}
+
+// Events returns an error that matches [errors.ErrUnsupported]: this Store
+// keeps no events.
+func (s *Store) Events(context.Context, keyring.EventQuery) ([]keyring.Event, error) {
+	return nil, wrap("events", errors.ErrUnsupported)
 }

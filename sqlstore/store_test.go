@@ -6,400 +6,636 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
+	"math/rand/v2"
 	"net/url"
-	"os"
-	"path/filepath"
-	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/authtest"
+	"github.com/insigner/auth/internal/pgtest"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
-	"github.com/insigner/auth/sqlstore/pgtest"
-	"github.com/jackc/pgx/v5"
 )
 
-// What is inserted comes back as it was, or is refused.
-func TestRoundTrip(t *testing.T) {
-	zone := time.FixedZone("odd", 5*3600+1800+7)
-	date := func(year int) time.Time { return time.Date(year, 2, 3, 4, 5, 6, 123456000, zone) }
-	odd := "a,b\"'`\\\x01\u2028\U0001F511é <&>{}[]"
-	eachKind(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
-		for name, change := range map[string]func(*auth.Record){
-			"plain": func(*auth.Record) {},
-			"full": func(r *auth.Record) {
-				r.Hint, r.CreatedBy, r.Replaces, r.ReplacedBy = "isk_…U1v2", "me", "key_a", "key_b"
-				r.ExpiresAt, r.RevokedAt, r.LastUsedAt = date(2031), date(2032), date(2033)
-			},
-			"nil scopes":       func(r *auth.Record) { r.Scopes = nil },
-			"no scopes":        func(r *auth.Record) { r.Scopes = auth.Scopes{} },
-			"odd scopes":       func(r *auth.Record) { r.Scopes = auth.Scopes{"", auth.Scope(odd), "\x00", "*", ""} },
-			"no metadata":      func(r *auth.Record) { r.Metadata = map[string]string{} },
-			"odd metadata":     func(r *auth.Record) { r.Metadata = map[string]string{"": "", odd: odd, "\x00": "a\x00b"} },
-			"large metadata":   func(r *auth.Record) { r.Metadata = map[string]string{"k": strings.Repeat("é\x00", 100000)} },
-			"odd text":         func(r *auth.Record) { r.ID, r.Hint, r.Name, r.Owner, r.CreatedBy = odd, odd, odd, odd, odd },
-			"no name or owner": func(r *auth.Record) { r.Name, r.Owner = "", "" },
-			"year 1":           func(r *auth.Record) { r.CreatedAt, r.ExpiresAt = date(1), time.Time{}.Add(time.Microsecond) },
-			"zero creation":    func(r *auth.Record) { r.CreatedAt = time.Time{} },
-			"year 9999":        func(r *auth.Record) { r.CreatedAt, r.ExpiresAt, r.LastUsedAt = date(9999), date(9999), date(9999) },
-			"year 294246":      func(r *auth.Record) { r.CreatedAt, r.ExpiresAt, r.RevokedAt = date(294246), date(294246), date(294246) },
-			"before 1970":      func(r *auth.Record) { r.CreatedAt, r.RevokedAt = date(1969), time.Unix(0, -1000) },
-			"zero hash":        func(r *auth.Record) { r.Hash = auth.Hash{} },
-		} {
-			want := record()
-			change(&want)
-			if err := s.Insert(t.Context(), want); err != nil {
-				t.Errorf("%s: Insert: %v", name, err)
-				continue
+func TestConformance(t *testing.T) {
+	onEach(t, func(t *testing.T, _ *sqlstore.Store, db *sql.DB) {
+		newStore := sqlstore.NewSQLite
+		if onPostgres(t) {
+			newStore = sqlstore.NewPostgres
+		}
+		tables := 0
+		authtest.TestStore(t, func(t *testing.T) keyring.Store {
+			tables++
+			opts := steady
+			opts.Table = fmt.Sprint("keys_", tables)
+			s, err := newStore(db, &opts)
+			must(t, err)
+			must(t, s.Migrate(t.Context()))
+			return s
+		})
+	})
+}
+
+// A Store answers random calls as a MemoryStore does.
+func TestLikeMemoryStore(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		seed := rand.Uint64()
+		r := &randomCalls{Rand: rand.New(rand.NewPCG(seed, 0)), memory: new(keyring.MemoryStore)}
+		answers := make(map[string]int)
+		for i := range 2500 {
+			what, call := r.next(t.Context())
+			want, wantErr := call(r.memory)
+			got, err := call(s)
+			for _, sentinel := range []error{auth.ErrNotFound, keyring.ErrExists, keyring.ErrConflict} {
+				if errors.Is(wantErr, sentinel) {
+					answers[what+": "+sentinel.Error()]++
+				}
+				if errors.Is(err, sentinel) != errors.Is(wantErr, sentinel) {
+					t.Fatalf("seed %d, step %d: %s: error %v, want %v", seed, i, what, err, wantErr)
+				}
 			}
-			for _, at := range []*time.Time{&want.CreatedAt, &want.ExpiresAt, &want.RevokedAt, &want.LastUsedAt} {
-				*at = at.UTC()
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("seed %d, step %d: %s: error %v, want %v", seed, i, what, err, wantErr)
 			}
-			if got, err := s.Lookup(t.Context(), want.Hash); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: Lookup:\n got %#v, %v\nwant %#v", name, fields(got), err, fields(want))
+			if got, want := describe(got), describe(want); got != want {
+				t.Fatalf("seed %d, step %d: %s:\n got %s\nwant %s", seed, i, what, got, want)
 			}
-			if got, err := s.Get(t.Context(), want.ID); err != nil || !reflect.DeepEqual(got, want) {
-				t.Errorf("%s: Get:\n got %#v, %v\nwant %#v", name, fields(got), err, fields(want))
+			if wantErr == nil {
+				answers[what]++
 			}
 		}
-		for name, change := range map[string]func(*auth.Record){
-			"no ID":                 func(r *auth.Record) { r.ID = "" },
-			"ID with NUL":           func(r *auth.Record) { r.ID = "a\x00b" },
-			"name with NUL":         func(r *auth.Record) { r.Name = "a\x00b" },
-			"owner not UTF-8":       func(r *auth.Record) { r.Owner = "a\xff" },
-			"scope not UTF-8":       func(r *auth.Record) { r.Scopes = auth.Scopes{"a\xff"} },
-			"metadata not UTF-8":    func(r *auth.Record) { r.Metadata = map[string]string{"a": "\xff"} },
-			"metadata key likewise": func(r *auth.Record) { r.Metadata = map[string]string{"\xff": "a"} },
-			"too late":              func(r *auth.Record) { r.ExpiresAt = date(294247) },
-			"far too late":          func(r *auth.Record) { r.ExpiresAt = time.Unix(math.MaxInt64/2, 0) },
-			"too early":             func(r *auth.Record) { r.RevokedAt = date(0) },
-			"created too late":      func(r *auth.Record) { r.CreatedAt = date(300000) },
-			"as good as never":      func(r *auth.Record) { r.ExpiresAt = time.Time{}.Add(time.Nanosecond) },
+		for _, what := range []string{
+			"Insert", "Insert: " + keyring.ErrExists.Error(),
+			"Update", "Update: " + keyring.ErrConflict.Error(), "Update: " + auth.ErrNotFound.Error(),
+			"Rotate", "Rotate: " + keyring.ErrConflict.Error(), "Rotate: " + keyring.ErrExists.Error(),
+			"Delete", "Delete: " + auth.ErrNotFound.Error(),
+			"Get", "Get: " + auth.ErrNotFound.Error(), "Lookup", "Lookup: " + auth.ErrNotFound.Error(), "List", "Touch",
 		} {
-			r := record()
-			change(&r)
-			if err := s.Insert(t.Context(), r); err == nil || errors.Is(err, auth.ErrExists) {
-				t.Errorf("%s: Insert: %v, want an error of its own", name, err)
+			if answers[what] == 0 {
+				t.Errorf("seed %d: no call was answered with %q", seed, what)
 			}
-			if _, err := s.Lookup(t.Context(), r.Hash); !errors.Is(err, auth.ErrNotFound) {
-				t.Errorf("%s: it was refused and is there: %v", name, err)
-			}
-		}
-		r := record()
-		r.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 999999999, time.UTC)
-		r.ExpiresAt = time.Date(1926, 1, 2, 3, 4, 5, 999999999, time.UTC)
-		must(t, s.Insert(t.Context(), r))
-		got, err := s.Get(t.Context(), r.ID)
-		must(t, err)
-		if got.CreatedAt.Nanosecond() != 999999000 || got.ExpiresAt.Nanosecond() != 999999000 {
-			t.Errorf("nanoseconds are not cut off: %v, %v", got.CreatedAt, got.ExpiresAt)
 		}
 	})
 }
 
-// fields shows everything, which a Record does not.
-func fields(r auth.Record) any {
-	type record auth.Record
-	return record(r)
+// describe shows records with all their fields.
+func describe(records []*auth.Record) string {
+	var b strings.Builder
+	for _, r := range records {
+		fmt.Fprintf(&b, "\n\t%+v", fields(r))
+	}
+	return b.String()
 }
 
-// Questions about what no text column can hold have answers.
-func TestUnstorableIDs(t *testing.T) {
-	eachKind(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+// randomCalls makes calls with few IDs, hashes and times, so that they meet.
+type randomCalls struct {
+	*rand.Rand
+	memory *keyring.MemoryStore
+}
+
+func (r *randomCalls) one(n int) bool { return r.IntN(n) == 0 }
+
+func (r *randomCalls) id() string { return fmt.Sprint("key_", r.IntN(40)) }
+
+func (r *randomCalls) hash() auth.Hash { return auth.Hash{31: byte(r.IntN(40))} }
+
+func (r *randomCalls) text() string { return []string{"", "a", "b"}[r.IntN(3)] }
+
+func (r *randomCalls) time() time.Time {
+	return time.Date(2026, 1, 1, 0, 0, 0, 123456000, time.UTC).Add(time.Duration(r.IntN(20)) * time.Microsecond)
+}
+
+func (r *randomCalls) optionalTime() time.Time {
+	if r.one(2) {
+		return time.Time{}
+	}
+	return r.time()
+}
+
+func (r *randomCalls) record() *auth.Record {
+	rec := &auth.Record{
+		ID: r.id(), Hash: r.hash(), Hint: r.text(), Name: r.text(), Owner: r.text(), CreatedAt: r.time(),
+		CreatedBy: r.text(), UpdatedAt: r.optionalTime(), UpdatedBy: r.text(), Revision: int64(1 + r.IntN(3)),
+		ExpiresAt: r.optionalTime(), DisabledAt: r.optionalTime(), RevokedAt: r.optionalTime(),
+		LastUsedAt: r.optionalTime(), RotatedFrom: r.text(), RotatedTo: r.text(), Chain: r.text(),
+	}
+	if r.one(2) {
+		rec.Scopes = auth.Scopes{"a.*", auth.Scope("b." + r.text())}
+		rec.Metadata = map[string]string{"k": r.text()}
+	}
+	return rec
+}
+
+// update returns a record to store, whose revision mostly follows the stored
+// one.
+func (r *randomCalls) update(ctx context.Context) *auth.Record {
+	rec := r.record()
+	if stored, err := r.memory.Get(ctx, rec.ID); err == nil && !r.one(4) {
+		rec.Revision = stored.Revision + 1
+	}
+	return rec
+}
+
+func (r *randomCalls) query() keyring.Query {
+	q := keyring.Query{
+		Owner: r.text(), Chain: r.text(), CreatedBy: r.text(), NewestFirst: r.one(2), Limit: r.IntN(12), Now: r.time(),
+		ExpiresFrom: r.optionalTime(), ExpiresBefore: r.optionalTime(), Text: []string{"", "", "A", "key_1"}[r.IntN(4)],
+	}
+	if r.one(2) {
+		q.Owner, q.Chain, q.ExpiresFrom, q.ExpiresBefore = "", "", time.Time{}, time.Time{}
+	}
+	if r.one(2) {
+		q.States = keyring.States(r.IntN(32))
+	}
+	if r.one(2) {
+		q.After = keyring.Position{CreatedAt: r.time(), ID: r.id()}
+	}
+	return q
+}
+
+// next returns a call and its name.
+func (r *randomCalls) next(ctx context.Context) (string, func(s keyring.Store) ([]*auth.Record, error)) {
+	switch r.IntN(10) {
+	case 0, 1:
+		rec := r.record()
+		return "Insert", func(s keyring.Store) ([]*auth.Record, error) { return nil, s.Insert(ctx, rec.Clone()) }
+	case 2:
+		id := r.id()
+		return "Get", func(s keyring.Store) ([]*auth.Record, error) { return single(s.Get(ctx, id)) }
+	case 3:
+		hash := r.hash()
+		return "Lookup", func(s keyring.Store) ([]*auth.Record, error) { return single(s.Lookup(ctx, hash)) }
+	case 4, 5:
+		q := r.query()
+		return "List", func(s keyring.Store) ([]*auth.Record, error) { return s.List(ctx, q) }
+	case 6:
+		rec := r.update(ctx)
+		return "Update", func(s keyring.Store) ([]*auth.Record, error) { return nil, s.Update(ctx, rec.Clone(), nil) }
+	case 7:
+		rec, successor := r.update(ctx), r.record()
+		return "Rotate", func(s keyring.Store) ([]*auth.Record, error) {
+			return nil, s.Update(ctx, rec.Clone(), successor.Clone())
+		}
+	case 8:
+		id := r.id()
+		return "Delete", func(s keyring.Store) ([]*auth.Record, error) { return nil, s.Delete(ctx, id, "somebody") }
+	default:
+		used := map[string]time.Time{r.id(): r.time(), r.id(): r.time(), "none": r.time()}
+		return "Touch", func(s keyring.Store) ([]*auth.Record, error) { return nil, s.Touch(ctx, used) }
+	}
+}
+
+func single(r *auth.Record, err error) ([]*auth.Record, error) {
+	if err != nil {
+		return nil, err
+	}
+	return []*auth.Record{r}, nil
+}
+
+// An ID that no text column can hold is not found. It is no error of the
+// database.
+func TestIDThatCannotBeStored(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
 		ctx := t.Context()
 		kept := inserted(t, s)
 		for _, id := range []string{"", "\x00", "\xff", kept.ID + "\x00"} {
 			if _, err := s.Get(ctx, id); !errors.Is(err, auth.ErrNotFound) {
-				t.Errorf("Get(%q): %v", id, err)
+				t.Errorf("Get(%q): %v, want ErrNotFound", id, err)
 			}
-			if err := s.Revoke(ctx, id, time.Now()); !errors.Is(err, auth.ErrNotFound) {
-				t.Errorf("Revoke(%q): %v", id, err)
+			r := revoked(kept)
+			r.ID = id
+			if err := s.Update(ctx, r, nil); !errors.Is(err, auth.ErrNotFound) {
+				t.Errorf("Update(%q): %v, want ErrNotFound", id, err)
+			}
+			if err := s.Delete(ctx, id, "somebody"); !errors.Is(err, auth.ErrNotFound) {
+				t.Errorf("Delete(%q): %v, want ErrNotFound", id, err)
 			}
 			if err := s.Touch(ctx, map[string]time.Time{id: time.Now()}); err != nil {
 				t.Errorf("Touch(%q): %v", id, err)
 			}
-			if page, err := s.List(ctx, id, auth.Position{}, 10); id != "" && (err != nil || len(page) > 0) {
-				t.Errorf("List of owner %q: %v, %v", id, page, err)
-			}
 		}
+		wantStored(t, s, kept)
 	})
 }
 
-func TestTimesThatMeanSomethingElse(t *testing.T) {
-	eachKind(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
-		ctx := t.Context()
+// A record or successor that cannot be stored changes nothing.
+func TestUpdateRefused(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
 		r := inserted(t, s)
-		for _, at := range []time.Time{{}, time.Time{}.Add(1), time.Time{}.Add(-1), time.Unix(1e15, 0)} {
-			if err := s.Revoke(ctx, r.ID, at); err == nil {
-				t.Errorf("Revoke at %v succeeded", at)
+		for name, f := range map[string]func(next, successor *auth.Record){
+			"name with NUL":               func(next, _ *auth.Record) { next.Name = "a\x00b" },
+			"expiry too late":             func(next, _ *auth.Record) { next.ExpiresAt = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
+			"expiry near the zero time":   func(next, _ *auth.Record) { next.ExpiresAt = time.Time{}.Add(1) },
+			"revocation before year 1":    func(next, _ *auth.Record) { next.RevokedAt = time.Time{}.Add(-1) },
+			"successor without ID":        func(_, successor *auth.Record) { successor.ID = "" },
+			"successor's scope not UTF-8": func(_, successor *auth.Record) { successor.Scopes = auth.Scopes{"a\xff"} },
+		} {
+			next, successor := rotated(r)
+			f(next, successor)
+			hash := successor.Hash
+			if err := s.Update(t.Context(), next, successor); err == nil {
+				t.Errorf("%s: Update succeeds", name)
 			}
-			next := record()
-			next.Replaces = r.ID
-			if err := s.Replace(ctx, next, at); err == nil {
-				t.Errorf("Replace until %v succeeded", at)
-			}
-		}
-		must(t, s.Touch(ctx, map[string]time.Time{r.ID: {}}))
-		if got, err := s.Get(ctx, r.ID); err != nil || !reflect.DeepEqual(got, r) {
-			t.Errorf("a refused change changed something: %v, %v", fields(got), err)
-		}
-		for _, after := range []auth.Position{{}, {CreatedAt: time.Time{}.Add(-1)}, {CreatedAt: time.Unix(-1e15, 0), ID: "z"}} {
-			if page, err := s.List(ctx, "", after, 10); err != nil || len(page) != 1 {
-				t.Errorf("List after %v: %v, %v", after, page, err)
-			}
-		}
-		first := record()
-		first.ID, first.CreatedAt = "a", time.Time{} // nothing is earlier
-		must(t, s.Insert(ctx, first))
-		if page, err := s.List(ctx, "", auth.Position{CreatedAt: time.Unix(-1e15, 0), ID: "z"}, 10); err != nil || len(page) != 2 {
-			t.Errorf("List from before the first time: %v, %v", page, err)
-		}
-		if page, err := s.List(ctx, "", auth.Position{CreatedAt: time.Unix(1e15, 0)}, 10); err != nil || len(page) != 0 {
-			t.Errorf("List behind the last time: %v, %v", page, err)
+			wantMissing(t, s, hash)
+			wantStored(t, s, r)
 		}
 	})
 }
 
-// A row that was edited into nonsense is unknown, never a key that may do more or lasts longer.
-func TestUnreadableRows(t *testing.T) {
-	both := []string{"scopes = ''", "scopes = '*'", `scopes = '"*"'`, `scopes = '{"a":"*"}'`, `scopes = '["*"'`,
-		`scopes = '["*"] x'`, `scopes = '[["*"]]'`, "metadata = '[]'", `metadata = '{"a":1}'`, "metadata = ''"}
-	edits := map[string][]string{
-		"postgres": append(both, "expires_at = 'infinity'", "expires_at = '-infinity'", "revoked_at = '-infinity'",
-			"expires_at = '0001-01-01 00:00:00+00'", "revoked_at = '0001-01-01 00:00:00+00'", "created_at = 'infinity'"),
-		"sqlite": append(both, "expires_at = -62135596800000000", "revoked_at = -62135596800000000",
-			"scopes = CAST(x'5b22ff225d' AS TEXT)"),
-	}
-	// What the schema itself refuses.
-	refused := map[string][]string{
-		"postgres": {"hash = '\\x00'", "hash = NULL", "scopes = NULL", "created_at = NULL"},
-		"sqlite":   {"hash = x'00'", "hash = 'a'", "hash = NULL", "scopes = NULL", "expires_at = 'never'", "expires_at = 1.5"},
-	}
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
-			s, db := k.open(t)
-			for _, edit := range edits[k.name] {
-				r := inserted(t, s)
-				if _, err := db.Exec("UPDATE api_keys SET " + edit + " WHERE id = '" + r.ID + "'"); err != nil {
-					t.Errorf("%s: %v", edit, err)
-				}
-				got, err := s.Lookup(t.Context(), r.Hash)
-				if err == nil || errors.Is(err, auth.ErrNotFound) || !reflect.DeepEqual(got, auth.Record{}) {
-					t.Errorf("%s: Lookup: %v, %v", edit, fields(got), err)
-				}
-				if err != nil && strings.Contains(err.Error(), "*") {
-					t.Errorf("%s: the error tells what is there: %v", edit, err)
-				}
+// A successor whose ID or hash is taken leaves the old key as it was.
+func TestUpdateSuccessorExists(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		r, other := inserted(t, s), inserted(t, s)
+		for name, f := range map[string]func(successor *auth.Record){
+			"ID":   func(successor *auth.Record) { successor.ID = other.ID },
+			"hash": func(successor *auth.Record) { successor.Hash = other.Hash },
+		} {
+			next, successor := rotated(r)
+			f(successor)
+			if err := s.Update(t.Context(), next, successor); !errors.Is(err, keyring.ErrExists) {
+				t.Errorf("the %s is taken: %v, want ErrExists", name, err)
 			}
-			for _, edit := range refused[k.name] {
+			wantStored(t, s, r)
+			wantStored(t, s, other)
+		}
+	})
+}
+
+// ErrExists is about ID and hash. A unique index of the host's own is not.
+func TestUniqueIndexOfHost(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		execute(t, db, "CREATE UNIQUE INDEX one_name ON api_keys (owner, name)")
+		r := inserted(t, s)
+		same := newRecord()
+		err := s.Insert(t.Context(), same)
+		if err == nil {
+			t.Error("Insert succeeds")
+		}
+		if errors.Is(err, keyring.ErrExists) {
+			t.Errorf("Insert: %v, want an error that does not match ErrExists", err)
+		}
+		next, successor := rotated(r)
+		err = s.Update(t.Context(), next, successor)
+		if err == nil {
+			t.Error("Update succeeds")
+		}
+		if errors.Is(err, keyring.ErrExists) {
+			t.Errorf("Update: %v, want an error that does not match ErrExists", err)
+		}
+		wantStored(t, s, r)
+	})
+}
+
+// prevented is how to make a database report success for what it did not do.
+var prevented = map[string][]struct{ name, setup, undo string }{
+	"postgres": {
+		{"BEFORE trigger that returns NULL",
+			`CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER swallow BEFORE INSERT OR UPDATE OR DELETE ON api_keys FOR EACH ROW EXECUTE FUNCTION swallow()`,
+			"DROP FUNCTION swallow CASCADE"},
+		{"BEFORE UPDATE trigger that returns OLD",
+			`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF TG_OP = ''UPDATE'' THEN RETURN OLD; END IF; RETURN NULL; END';
+			CREATE TRIGGER keep BEFORE INSERT OR UPDATE OR DELETE ON api_keys FOR EACH ROW EXECUTE FUNCTION keep()`,
+			"DROP FUNCTION keep CASCADE"},
+		{"rules",
+			`CREATE RULE i AS ON INSERT TO api_keys DO INSTEAD NOTHING; CREATE RULE u AS ON UPDATE TO api_keys DO INSTEAD NOTHING;
+			CREATE RULE d AS ON DELETE TO api_keys DO INSTEAD NOTHING`,
+			"DROP RULE i ON api_keys; DROP RULE u ON api_keys; DROP RULE d ON api_keys"},
+	},
+	"sqlite": {
+		{"BEFORE triggers that ignore",
+			`CREATE TRIGGER i BEFORE INSERT ON api_keys BEGIN SELECT RAISE(IGNORE); END;
+			CREATE TRIGGER u BEFORE UPDATE ON api_keys BEGIN SELECT RAISE(IGNORE); END;
+			CREATE TRIGGER d BEFORE DELETE ON api_keys BEGIN SELECT RAISE(IGNORE); END`,
+			"DROP TRIGGER i; DROP TRIGGER u; DROP TRIGGER d"},
+	},
+}
+
+// A write that the database prevents is an error, and neither success nor an
+// answer that makes the caller try again.
+func TestPreventedWrite(t *testing.T) {
+	for _, d := range databases {
+		for _, p := range prevented[d.name] {
+			t.Run(d.name+"/"+p.name, func(t *testing.T) {
+				s, db := d.open(t)
 				r := inserted(t, s)
-				if _, err := db.Exec("UPDATE api_keys SET " + edit + " WHERE id = '" + r.ID + "'"); err == nil {
-					t.Errorf("the schema lets %s pass", edit)
-				}
+				execute(t, db, p.setup)
+				wantPrevented(t, s, r)
+				execute(t, db, p.undo)
+				wantStored(t, s, r)
+			})
+		}
+	}
+}
+
+// wantPrevented fails unless each method that changes r reports that the
+// database prevents it.
+func wantPrevented(t *testing.T, s *sqlstore.Store, r *auth.Record) {
+	t.Helper()
+	ctx := t.Context()
+	next, successor := rotated(r)
+	for what, err := range map[string]error{
+		"Insert":                s.Insert(ctx, newRecord()),
+		"Update":                s.Update(ctx, revoked(r), nil),
+		"Update with successor": s.Update(ctx, next, successor),
+		"Delete":                s.Delete(ctx, r.ID, "somebody"),
+	} {
+		if err == nil {
+			t.Errorf("%s succeeds", what)
+			continue
+		}
+		for _, sentinel := range []error{auth.ErrNotFound, keyring.ErrConflict, keyring.ErrExists} {
+			if errors.Is(err, sentinel) {
+				t.Errorf("%s: %v, want an error that does not match %q", what, err, sentinel)
 			}
+		}
+		// PostgreSQL itself reports a rule that prevents UPDATE … RETURNING.
+		if text := err.Error(); !strings.Contains(text, "trigger") && !strings.Contains(text, "RETURNING") {
+			t.Errorf("%s: %q, want a text that names possible reasons", what, text)
+		}
+	}
+	wantMissing(t, s, successor.Hash)
+}
+
+// A successor that the database does not insert leaves the old key as it was.
+func TestPreventedSuccessor(t *testing.T) {
+	for name, setup := range map[string]string{
+		"postgres": `CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+			CREATE TRIGGER swallow BEFORE INSERT ON api_keys FOR EACH ROW EXECUTE FUNCTION swallow()`,
+		"sqlite": "CREATE TRIGGER swallow BEFORE INSERT ON api_keys BEGIN SELECT RAISE(IGNORE); END",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, db := databases[slices.IndexFunc(databases, func(d database) bool { return d.name == name })].open(t)
+			r := inserted(t, s)
+			execute(t, db, setup)
+			next, successor := rotated(r)
+			if err := s.Update(t.Context(), next, successor); err == nil {
+				t.Error("Update succeeds")
+			}
+			wantStored(t, s, r)
 		})
 	}
 }
 
-// Nor is a hash of another length one, in a table that somebody has rid of its check.
-func TestShortHash(t *testing.T) {
+// Row-level security shows the row and does not let it be changed.
+func TestPreventedByRowLevelSecurity(t *testing.T) {
 	dsn := pgtest.DSN(t)
-	s := newPostgres(t, dsn)
-	r := inserted(t, s)
-	_, err := openPostgres(t, dsn).Exec("ALTER TABLE api_keys DROP CONSTRAINT api_keys_hash_check; UPDATE api_keys SET hash = '\\x00'")
+	admin := openPostgres(t, dsn)
+	owner := newPostgres(t, dsn, nil)
+	r := inserted(t, owner)
+	role := "reader_" + quoteName(dsn)
+	execute(t, admin, `CREATE ROLE `+role+`; GRANT ALL ON api_keys TO `+role+`; GRANT `+role+` TO CURRENT_USER;
+		ALTER TABLE api_keys ENABLE ROW LEVEL SECURITY; CREATE POLICY reads ON api_keys FOR SELECT USING (true)`)
+	t.Cleanup(func() { execute(t, admin, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	u, err := url.Parse(dsn)
 	must(t, err)
-	if got, err := s.Get(t.Context(), r.ID); err == nil || errors.Is(err, auth.ErrNotFound) || got.ID != "" {
-		t.Errorf("got %v, %v", fields(got), err)
+	q := u.Query()
+	q.Set("role", role)
+	u.RawQuery = q.Encode()
+	s, err := sqlstore.NewPostgres(openPostgres(t, u.String()), &steady)
+	must(t, err)
+	next, successor := rotated(r)
+	for what, err := range map[string]error{
+		"Update":                s.Update(t.Context(), revoked(r), nil),
+		"Update with successor": s.Update(t.Context(), next, successor),
+		"Delete":                s.Delete(t.Context(), r.ID, "somebody"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "row-level security") {
+			t.Errorf("%s: %v, want an error that names row-level security", what, err)
+		}
 	}
+	if err := s.Insert(t.Context(), newRecord()); err == nil {
+		t.Error("Insert succeeds")
+	}
+	wantStored(t, owner, r)
 }
 
-// IDs stand in the order of their bytes, whatever the database's language.
-func TestOrder(t *testing.T) {
-	eachKind(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
-		if strings.HasSuffix(t.Name(), "postgres") { // this server's own language may have that order anyway
-			inserted(t, s)
-			var collation string
-			must(t, db.QueryRow("SELECT pg_collation_for(id) FROM api_keys").Scan(&collation))
-			if collation != `"C"` {
-				t.Errorf("the order of IDs is that of %s", collation)
-			}
-			_, err := db.Exec("DELETE FROM api_keys")
+// A change made with SQL counts the revision up, so that nobody who read the
+// row before overwrites it.
+func TestRevisionOfForeignChanges(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		by, now, number := "sql:", "123456789", "1"
+		if onPostgres(t) {
+			must(t, db.QueryRow("SELECT 'sql:' || session_user").Scan(&by))
+			now, number = "now()", "now()"
+		}
+		for _, test := range []struct {
+			set     string
+			changes bool
+		}{
+			{"name = 'other'", true},
+			{"owner = 'other'", true},
+			{"scopes = '[]'", true},
+			{`metadata = '{"a":"b"}'`, true},
+			{"hint = 'other'", true},
+			{"expires_at = " + now, true},
+			{"disabled_at = " + now, true},
+			{"revoked_at = " + now, true},
+			{"rotated_to = 'other'", true},
+			{"rotated_from = 'other'", true},
+			{"chain = 'other'", true},
+			{"created_at = " + now, true},
+			{"created_by = 'other'", true},
+			{"updated_by = 'other'", true},
+			{"revision = 0", true},
+			{"revision = revision, name = 'other'", true},
+			{"name = 'other', last_used_at = " + number, true},
+			{"last_used_at = " + number, false},
+			{"name = name", false},
+		} {
+			r := inserted(t, s)
+			execute(t, db, "UPDATE api_keys SET "+test.set+" WHERE id = $1", r.ID)
+			got, err := s.Get(t.Context(), r.ID)
 			must(t, err)
-		}
-		var want []string
-		at := time.Now().Truncate(time.Microsecond)
-		for _, id := range []string{"a", "B", "_", "é", "e", "-", "Z", "aa", "a-b", "ab", "a_", "\U0001F511", "\uFFFD", "1", "10", "2"} {
-			r := record()
-			r.ID, r.CreatedAt = id, at
-			must(t, s.Insert(t.Context(), r))
-			want = append(want, id)
-		}
-		slices.Sort(want)
-		for _, owner := range []string{"", "org_1"} {
-			var got []string
-			after := auth.Position{}
-			for {
-				page, err := s.List(t.Context(), owner, after, 3)
-				must(t, err)
-				if len(page) == 0 {
-					break
+			if !test.changes {
+				if got.Revision != r.Revision {
+					t.Errorf("%s: revision is %d, want %d", test.set, got.Revision, r.Revision)
 				}
-				for _, r := range page {
-					got = append(got, r.ID)
-					after = auth.Position{CreatedAt: r.CreatedAt, ID: r.ID}
-				}
+				continue
 			}
-			if !slices.Equal(got, want) {
-				t.Errorf("owner %q:\n got %q\nwant %q", owner, got, want)
+			if got.Revision != r.Revision+1 {
+				t.Errorf("%s: revision is %d, want %d", test.set, got.Revision, r.Revision+1)
+			}
+			if got.UpdatedBy != by {
+				t.Errorf("%s: updated_by is %q, want %q", test.set, got.UpdatedBy, by)
+			}
+			if !got.UpdatedAt.After(r.UpdatedAt.Add(-time.Second)) {
+				t.Errorf("%s: updated_at is %v, want the time of the change", test.set, got.UpdatedAt)
+			}
+			if err := s.Update(t.Context(), revoked(r), nil); !errors.Is(err, keyring.ErrConflict) {
+				t.Errorf("%s: Update of the revision before: %v, want ErrConflict", test.set, err)
 			}
 		}
 	})
 }
 
-// The order does not hang on the plan: without an index it is the same.
-func TestOrderWithoutIndex(t *testing.T) {
-	dsn := pgtest.DSN(t)
-	newPostgres(t, dsn)
-	db := openPostgres(t, dsn)
-	db.SetMaxOpenConns(1)
-	_, err := db.Exec("SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off")
-	must(t, err)
-	s, err := sqlstore.NewPostgres(db, &quick)
-	must(t, err)
-	at := time.Now().Truncate(time.Microsecond)
-	for _, id := range []string{"c", "b", "a"} {
-		r := record()
-		r.ID, r.CreatedAt = id, at
-		must(t, s.Insert(t.Context(), r))
-	}
-	for _, owner := range []string{"", "org_1"} {
-		page, err := s.List(t.Context(), owner, auth.Position{}, 10)
-		if err != nil || len(page) != 3 || page[0].ID != "a" || page[1].ID != "b" || page[2].ID != "c" {
-			t.Errorf("owner %q: %v, %v", owner, page, err)
-		}
-	}
+// A writer who counts the revision keeps what he wrote.
+func TestRevisionCountedByWriter(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		r := inserted(t, s)
+		execute(t, db, "UPDATE api_keys SET name = 'other', revision = revision + 5, updated_by = 'import' WHERE id = $1", r.ID)
+		want := r.Clone()
+		want.Name, want.Revision, want.UpdatedBy = "other", r.Revision+5, "import"
+		wantStored(t, s, want)
+	})
 }
 
-// Look-ups and lists use an index, however many keys there are.
-func TestIndexes(t *testing.T) {
-	queries := []struct{ query, index string }{
-		{"SELECT * FROM api_keys WHERE hash = %s", "index"},
-		{"SELECT * FROM api_keys WHERE id = 'a'", "index"},
-		{"SELECT * FROM api_keys WHERE (created_at, id) > (%s, 'a') ORDER BY created_at, id LIMIT 10", "created_idx"},
-		{"SELECT * FROM api_keys WHERE owner = 'a' AND (created_at, id) > (%s, 'a') ORDER BY created_at, id LIMIT 10",
-			"owner_idx"},
-	}
-	values := map[string][2]string{"postgres": {"'\\x00'", "now()"}, "sqlite": {"x'00'", "1"}}
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
-			s, db := k.open(t)
-			must(t, s.Migrate(t.Context()))
-			conn, err := db.Conn(t.Context())
-			must(t, err)
-			defer conn.Close()
-			explain := "EXPLAIN QUERY PLAN "
-			if k.name == "postgres" {
-				explain = "EXPLAIN "
-				_, err := conn.ExecContext(t.Context(), "SET enable_seqscan = off; SET enable_bitmapscan = off")
-				must(t, err)
-			}
-			for i, test := range queries {
-				query := test.query
-				if strings.Contains(query, "%s") {
-					query = fmt.Sprintf(query, values[k.name][min(i, 1)])
-				}
-				rows, err := conn.QueryContext(t.Context(), explain+query)
-				must(t, err)
-				var plan strings.Builder
-				columns, err := rows.Columns()
-				must(t, err)
-				for rows.Next() {
-					line := make([]any, len(columns))
-					for i := range line {
-						line[i] = new(any)
-					}
-					must(t, rows.Scan(line...))
-					fmt.Fprintln(&plan, *line[len(line)-1].(*any))
-				}
-				must(t, rows.Err())
-				p := strings.ToLower(plan.String())
-				if !strings.Contains(p, test.index) || strings.Contains(p, "seq scan") || strings.Contains(p, "sort") ||
-					strings.Contains(p, "temp b-tree") || strings.Contains(p, "scan api_keys\n") {
-					t.Errorf("%s:\n%s", query, &plan)
-				}
-			}
-		})
-	}
+// Rows that are inserted with SQL need only an ID and a hash.
+func TestForeignInsert(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		start := time.Now()
+		hash := newRecord().Hash
+		execute(t, db, "INSERT INTO api_keys (id, hash) VALUES ('foreign', $1)", hash[:])
+		r, err := s.Get(t.Context(), "foreign")
+		must(t, err)
+		if r.Revision != 1 {
+			t.Errorf("revision is %d, want 1", r.Revision)
+		}
+		if d := r.CreatedAt.Sub(start).Abs(); d > patience {
+			t.Errorf("created_at is %v, want the time of the change, %v", r.CreatedAt, start)
+		}
+	})
 }
 
-func TestTouch(t *testing.T) {
-	eachKind(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
-		ctx := t.Context()
-		records := make([]auth.Record, 50)
-		for i := range records {
-			records[i] = inserted(t, s)
-		}
-		// Far more than a UseRecorder writes at once, mostly of keys that are not there.
-		many := make(map[string]time.Time)
-		for i := range 12000 {
-			many[fmt.Sprintf("no_%d", i)] = time.Now()
-		}
-		at := time.Date(9999, 1, 2, 3, 4, 5, 123456789, time.UTC)
-		for _, r := range records {
-			many[r.ID] = at
-		}
-		must(t, s.Touch(ctx, many))
-		must(t, s.Touch(ctx, map[string]time.Time{records[0].ID: at.Add(-time.Hour)}))
-		must(t, s.Touch(ctx, nil))
-		for _, r := range records {
-			r.LastUsedAt = at.Truncate(time.Microsecond)
-			if got, err := s.Get(ctx, r.ID); err != nil || !reflect.DeepEqual(got, r) {
-				t.Errorf("got %v, %v\nwant %v", fields(got), err, fields(r))
-			}
-		}
-		if err := s.Touch(ctx, map[string]time.Time{records[0].ID: time.Unix(1e15, 0)}); err == nil {
-			t.Error("Touch with a time that does not fit succeeded")
-		}
+// Of many updates of one revision, exactly one succeeds, at each isolation
+// level that a database may have by default.
+func TestUpdateConcurrent(t *testing.T) {
+	onIsolationLevels(t, func(t *testing.T, dsn string) {
+		updateConcurrently(t, newPostgres(t, dsn, nil), newPostgres(t, dsn, nil))
+	})
+	t.Run("sqlite", func(t *testing.T) {
+		path := sqliteFile(t)
+		a, _ := newSQLite(t, path)
+		b, _ := newSQLite(t, path)
+		updateConcurrently(t, a, b)
+	})
+	t.Run("sqlite deferred", func(t *testing.T) { // transactions of this pool begin without a lock
+		s, err := sqlstore.NewSQLite(openDeferred(t, sqliteFile(t)), &steady)
+		must(t, err)
+		must(t, s.Migrate(t.Context()))
+		updateConcurrently(t, s)
+	})
+}
 
-		// Many at once, each with all keys: none waits for one that waits for it, and the latest time stands.
+func updateConcurrently(t *testing.T, stores ...*sqlstore.Store) {
+	for round := range 10 {
+		old := inserted(t, stores[0])
+		var succeeded atomic.Int64
 		var wg sync.WaitGroup
-		latest := at.Add(time.Duration(10*10) * time.Hour)
-		for i := range 10 {
+		for i := range 8 {
 			wg.Go(func() {
-				for j := range 10 {
-					used := make(map[string]time.Time)
-					for k := range maps.Keys(many) {
-						if strings.HasPrefix(k, "key_") {
-							used[k] = latest.Add(-time.Duration(i*10+j) * time.Hour)
-						}
-					}
-					if err := s.Touch(ctx, used); err != nil {
-						t.Error(err)
-					}
+				next, successor := rotated(old)
+				if round%2 == 0 {
+					next, successor = revoked(old), nil
+				}
+				switch err := stores[i%len(stores)].Update(t.Context(), next, successor); {
+				case err == nil:
+					succeeded.Add(1)
+				case !errors.Is(err, keyring.ErrConflict):
+					t.Errorf("Update: %v, want nil or ErrConflict", err)
 				}
 			})
 		}
 		wg.Wait()
-		for _, r := range records {
-			got, err := s.Get(ctx, r.ID)
-			must(t, err)
-			if !got.LastUsedAt.Equal(latest.Truncate(time.Microsecond)) {
-				t.Errorf("last used %v, want %v", got.LastUsedAt, latest)
-			}
+		if n := succeeded.Load(); n != 1 {
+			t.Errorf("%d updates of one revision succeed, want 1", n)
+		}
+	}
+	wantWholeRotations(t, stores[0])
+}
+
+// onIsolationLevels calls f with a database for each isolation level that may
+// be the default.
+func onIsolationLevels(t *testing.T, f func(t *testing.T, dsn string)) {
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
+			dsn := pgtest.DSN(t)
+			execute(t, openPostgres(t, dsn),
+				"ALTER DATABASE "+quoteName(dsn)+" SET default_transaction_isolation TO '"+level+"'")
+			f(t, dsn)
+		})
+	}
+}
+
+// quoteName returns the name of the database of a URL.
+func quoteName(dsn string) string {
+	return dsn[strings.LastIndex(dsn, "/")+1 : strings.Index(dsn+"?", "?")]
+}
+
+func TestDelete(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+		r, other := inserted(t, s), inserted(t, s)
+		must(t, s.Delete(t.Context(), r.ID, "somebody"))
+		wantMissing(t, s, r.Hash)
+		wantStored(t, s, other)
+		if err := s.Delete(t.Context(), r.ID, "somebody"); !errors.Is(err, auth.ErrNotFound) {
+			t.Errorf("Delete again: %v, want ErrNotFound", err)
 		}
 	})
 }
 
-// However the database finds the rows, they are locked in one order: a plan that follows that of the call, which is
-// random, must not end in a deadlock.
-func TestTouchTogetherByIndex(t *testing.T) {
+func TestEventsUnsupported(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		events, err := s.Events(t.Context(), keyring.EventQuery{Limit: 1})
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Events: %v, want errors.ErrUnsupported", err)
+		}
+		if len(events) > 0 {
+			t.Errorf("Events returns %v, want none", events)
+		}
+	})
+}
+
+func TestTouch(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		ctx := t.Context()
+		records := make([]*auth.Record, 50)
+		// Many more than are written at once, and most of them unknown.
+		many := make(map[string]time.Time)
+		for i := range 12000 {
+			many[fmt.Sprint("unknown_", i)] = time.Now()
+		}
+		at := time.Date(9999, 1, 2, 3, 4, 5, 123456789, time.UTC)
+		for i := range records {
+			records[i] = inserted(t, s)
+			many[records[i].ID] = at
+		}
+		must(t, s.Touch(ctx, many))
+		must(t, s.Touch(ctx, map[string]time.Time{records[0].ID: at.Add(-time.Hour), records[1].ID: {}}))
+		must(t, s.Touch(ctx, nil))
+		for _, r := range records {
+			r.LastUsedAt = at.Truncate(time.Microsecond)
+			wantStored(t, s, r)
+		}
+		late := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+		if err := s.Touch(ctx, map[string]time.Time{records[0].ID: late}); err == nil {
+			t.Error("Touch with a time in the year 10000 succeeds")
+		}
+	})
+}
+
+// Of many concurrent calls with the same keys, none waits for another that
+// waits for it, and the latest time stays.
+func TestTouchConcurrent(t *testing.T) {
+	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+		ids := make([]string, 50)
+		for i := range ids {
+			ids[i] = inserted(t, s).ID
+		}
+		touchConcurrently(t, s, ids)
+	})
+}
+
+// The rows are locked in the order of their IDs with each plan of the database,
+// also with one that follows the random order of the call.
+func TestTouchConcurrentByIndex(t *testing.T) {
 	dsn := pgtest.DSN(t)
-	s := newPostgres(t, dsn)
+	s := newPostgres(t, dsn, nil)
 	ids := make([]string, 200)
 	for i := range ids {
 		ids[i] = inserted(t, s).ID
@@ -411,16 +647,18 @@ func TestTouchTogetherByIndex(t *testing.T) {
 		q.Set(plan, "off")
 	}
 	u.RawQuery = q.Encode()
-	s, err = sqlstore.NewPostgres(openPostgres(t, u.String()), &quick)
-	must(t, err)
-	at := time.Now()
+	touchConcurrently(t, newPostgres(t, u.String(), nil), ids)
+}
+
+func touchConcurrently(t *testing.T, s *sqlstore.Store, ids []string) {
+	latest := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 10 {
 				used := make(map[string]time.Time)
 				for _, id := range ids {
-					used[id] = at.Add(time.Duration(j*8+i) * time.Minute)
+					used[id] = latest.Add(-time.Duration(i*10+j) * time.Second)
 				}
 				if err := s.Touch(t.Context(), used); err != nil {
 					t.Error(err)
@@ -429,167 +667,58 @@ func TestTouchTogetherByIndex(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// One connection is enough for every method: none holds it while it asks for another.
-func TestOneConnection(t *testing.T) {
-	for _, k := range kinds {
-		t.Run(k.name, func(t *testing.T) {
-			var s *sqlstore.Store
-			var err error
-			if k.name == "postgres" {
-				db := openPostgres(t, pgtest.DSN(t))
-				db.SetMaxOpenConns(1)
-				s, err = sqlstore.NewPostgres(db, &quick)
-			} else {
-				db, err2 := sqlstore.OpenSQLite(filepath.Join(t.TempDir(), "db"))
-				must(t, err2)
-				t.Cleanup(func() { db.Close() })
-				db.SetMaxOpenConns(1)
-				s, err = sqlstore.NewSQLite(db, &quick)
-			}
-			must(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			must(t, s.Migrate(ctx))
-			r, next := inserted(t, s), record()
-			next.Replaces = r.ID
-			must(t, s.Replace(ctx, next, time.Now()))
-			if err := s.Replace(ctx, next, time.Now()); !errors.Is(err, auth.ErrSuperseded) {
-				t.Error(err)
-			}
-			must(t, s.Revoke(ctx, r.ID, time.Now()))
-			must(t, s.Touch(ctx, map[string]time.Time{r.ID: time.Now()}))
-			page, err := s.List(ctx, "", auth.Position{}, 10)
-			if err != nil || len(page) != 2 {
-				t.Error(page, err)
-			}
-		})
-	}
-}
-
-func TestOptions(t *testing.T) {
-	db := openPostgres(t, "postgres://127.0.0.1:1/")
-	for _, table := range []string{"a b", "1a", "a.b.c", ".a", "a.", `a"b`, "a;b", "é", "a-b", strings.Repeat("a", 49),
-		strings.Repeat("s", 64) + ".a", "a'b", "a\x00", `s"s.a`, "1s.a", "s s.a"} {
-		if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{Table: table}); err == nil {
-			t.Errorf("a table may be called %q", table)
-		}
-	}
-	if _, err := sqlstore.NewPostgres(nil, nil); err == nil {
-		t.Error("a nil *sql.DB is taken")
-	}
-	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{HeartbeatInterval: -1}); err == nil {
-		t.Error("a negative interval is taken")
-	}
-	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{HeartbeatTimeout: -1}); err == nil {
-		t.Error("a negative timeout is taken")
-	}
-	if _, err := sqlstore.NewPostgres(db, &sqlstore.Options{WatchConfig: new(pgx.ConnConfig)}); err == nil {
-		t.Error("a configuration that pgx did not make is taken")
-	}
-}
-
-func TestSQLiteSettings(t *testing.T) {
-	good := []string{"busy_timeout(100)", "journal_mode(WAL)", "foreign_keys(1)"}
-	open := func(name string, pragmas ...string) error {
-		dsn := name + "?_pragma=" + strings.Join(pragmas, "&_pragma=")
-		db, err := sql.Open("sqlite", dsn)
+	for _, id := range ids {
+		r, err := s.Get(t.Context(), id)
 		must(t, err)
-		defer db.Close()
-		_, err = sqlstore.NewSQLite(db, nil)
-		return err
-	}
-	file := func() string { return "file:" + filepath.Join(t.TempDir(), "db") }
-	must(t, open(file(), good...))
-	for i, name := range []string{"busy_timeout", "journal_mode", "foreign_keys"} {
-		err := open(file(), slices.Delete(slices.Clone(good), i, i+1)...)
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("without %s: %v", name, err)
+		if !r.LastUsedAt.Equal(latest) {
+			t.Errorf("last use is %v, want %v", r.LastUsedAt, latest)
 		}
-	}
-	if err := open("file::memory:", good...); err == nil || !strings.Contains(err.Error(), "journal_mode") {
-		t.Errorf("in memory: %v", err)
-	}
-	// Set on one connection, missing on the next.
-	db, err := sql.Open("sqlite", file()+"?_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)")
-	must(t, err)
-	defer db.Close()
-	_, err = db.Exec("PRAGMA busy_timeout = 100")
-	must(t, err)
-	if _, err := sqlstore.NewSQLite(db, nil); err == nil {
-		t.Error("a busy_timeout on one connection of many is taken")
-	}
-	// A schema is PostgreSQL's.
-	_, db = newSQLite(t, filepath.Join(t.TempDir(), "a?b #c%20d&é'.db"))
-	if _, err := sqlstore.NewSQLite(db, &sqlstore.Options{Table: "main.api_keys"}); err == nil {
-		t.Error("a schema is taken")
-	}
-	// What OpenSQLite adds: commits are synced, and a transaction locks as it begins.
-	var synchronous int
-	must(t, db.QueryRow("PRAGMA synchronous").Scan(&synchronous))
-	if synchronous != 2 {
-		t.Errorf("synchronous is %d, want 2, FULL", synchronous)
-	}
-	tx, err := db.Begin()
-	must(t, err)
-	defer tx.Rollback()
-	other, err := db.Conn(t.Context())
-	must(t, err)
-	defer other.Close()
-	_, err = other.ExecContext(t.Context(), "PRAGMA busy_timeout = 0")
-	must(t, err)
-	if _, err := other.ExecContext(t.Context(), "DELETE FROM api_keys"); err == nil {
-		t.Error("a transaction that has begun locks nothing")
 	}
 }
 
-// What OpenSQLite makes is for the owner alone.
-func TestSQLiteFileMode(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		return // it has no such modes
-	}
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s, _ := newSQLite(t, path)
-	inserted(t, s)
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		info, err := os.Stat(path + suffix)
-		if err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v, %v", path+suffix, info.Mode(), err)
+// Last uses are written while keys are revoked. Each call succeeds, and nothing
+// is lost, at each isolation level.
+func TestTouchAndUpdateConcurrent(t *testing.T) {
+	onIsolationLevels(t, func(t *testing.T, dsn string) {
+		s := newPostgres(t, dsn, nil)
+		records := make(map[string]*auth.Record)
+		for range 80 {
+			r := inserted(t, s)
+			records[r.ID] = r
 		}
-	}
-	if db, err := sqlstore.OpenSQLite(path + "\x00.bak"); err == nil {
-		db.Close()
-		t.Error("a path with a NUL was opened")
-	}
-}
-
-// The wrong database is refused before anything is asked of it, and so is what is no file.
-func TestWrongDatabase(t *testing.T) {
-	_, lite := newSQLite(t, filepath.Join(t.TempDir(), "db"))
-	if _, err := sqlstore.NewPostgres(lite, nil); err == nil || !strings.Contains(err.Error(), "use NewSQLite") {
-		t.Error(err)
-	}
-	if _, err := sqlstore.NewSQLite(openPostgres(t, "postgres://127.0.0.1:1/"), nil); err == nil || !strings.Contains(err.Error(), "use NewPostgres") {
-		t.Error(err)
-	}
-	t.Chdir(t.TempDir())
-	for path, want := range map[string]string{"": "empty", ":memory:": "MemoryStore"} {
-		if _, err := sqlstore.OpenSQLite(path); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", path, err)
+		ids := slices.Collect(maps.Keys(records))
+		latest := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				for j := range 10 {
+					used := make(map[string]time.Time)
+					for id := range records {
+						used[id] = latest.Add(time.Duration(j-9) * time.Minute)
+					}
+					if err := s.Touch(t.Context(), used); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				for _, id := range ids[20*i : 20*(i+1)] {
+					if err := s.Update(t.Context(), revoked(records[id]), nil); err != nil {
+						t.Error(err)
+					}
+				}
+			})
 		}
-	}
-	if files, _ := os.ReadDir("."); len(files) > 0 {
-		t.Errorf("files were made: %v", files)
-	}
-}
-
-// Two slashes at the start are a path, and not a host in a URL.
-func TestSQLitePath(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.db")
-	s, _ := newSQLite(t, "/"+path)
-	inserted(t, s)
-	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-		t.Errorf("%v, %v", info, err)
-	}
+		wg.Wait()
+		for id := range records {
+			r, err := s.Get(t.Context(), id)
+			must(t, err)
+			if r.RevokedAt.IsZero() {
+				t.Errorf("%s is not revoked", id)
+			}
+			if !r.LastUsedAt.Equal(latest) {
+				t.Errorf("last use is %v, want %v", r.LastUsedAt, latest)
+			}
+		}
+	})
 }

@@ -26,7 +26,8 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-// watchers are the callers of Watch, who hear at once of what this Store changes.
+// watchers are the callers of Watch. They hear at once of what this Store
+// changes.
 type watchers struct {
 	mu     sync.RWMutex
 	notify map[*func(auth.Change)]struct{}
@@ -41,7 +42,7 @@ func (w *watchers) add(notify *func(auth.Change)) {
 	w.notify[notify] = struct{}{}
 }
 
-// remove returns when nobody is calling notify any more.
+// remove returns when notify is no longer called.
 func (w *watchers) remove(notify *func(auth.Change)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,36 +59,39 @@ func (w *watchers) changed(hashes ...auth.Hash) {
 	}
 }
 
-// Watch implements [auth.Watcher]; see Watching above for what it reports and when. On PostgreSQL each call has a
-// connection of its own, outside the pool of the *sql.DB. As long as the table, its triggers or the database are not
-// there, it goes on trying and logs why. notify must not change the Store.
+// Watch implements [auth.Watcher]. Watching, above, says what it reports and
+// when. On PostgreSQL each call has its own connection, which is not in the
+// pool of the *sql.DB. If the table, its triggers or the database are missing,
+// Watch logs why and tries again. notify must not change the Store.
 //
-// The error is ctx's, unless there is no way to connect: no Options.WatchConfig, and a driver that is not pgx's.
+// Watch returns the error of ctx when ctx is done. It returns another error at
+// once if it cannot know how to connect: Options.WatchConfig is nil, and the
+// driver of the *sql.DB is not that of pgx.
 func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
 	s.watchers.add(&notify)
 	defer s.watchers.remove(&notify)
 	if s.dialect != postgres {
-		notify(auth.Change{Kind: auth.ChangesSeen})
+		notify(auth.Change{Kind: auth.WatchStarted})
 		<-ctx.Done()
-		notify(auth.Change{Kind: auth.ChangesLost})
+		notify(auth.Change{Kind: auth.WatchLost})
 		return ctx.Err()
 	}
 	logger := s.logger.With("table", s.table.quoted(""))
 	backoff := minBackoff
 	for {
-		seen, err := s.listen(ctx, notify, logger)
+		started, err := s.listen(ctx, notify, logger)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if errors.Is(err, errDriver) {
 			return wrap("watch", err)
 		}
-		if seen {
+		if started {
 			backoff = minBackoff
 		}
-		// Jitter, so that the instances do not come back all at once when the database does.
+		// Jitter, so that the instances do not all connect at the same time.
 		pause := backoff/2 + rand.N(backoff/2)
-		logger.Warn("sqlstore: not watching for changed keys", "error", err, "retry", pause)
+		logger.Warn("sqlstore: not watching for changes", "error", err, "retry", pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -97,9 +101,9 @@ func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
 	}
 }
 
-// listen makes a connection and reports what arrives on it until it is lost or ctx is done. It returns whether changes
-// were seen, and why they no longer are.
-func (s *Store) listen(ctx context.Context, notify func(auth.Change), logger *slog.Logger) (seen bool, err error) {
+// listen connects and reports what arrives until the connection is lost or ctx
+// is done. It returns whether it reported WatchStarted, and why it ended.
+func (s *Store) listen(ctx context.Context, notify func(auth.Change), logger *slog.Logger) (started bool, err error) {
 	l, err := s.connect(ctx, notify)
 	if err != nil {
 		return false, err
@@ -108,11 +112,11 @@ func (s *Store) listen(ctx context.Context, notify func(auth.Change), logger *sl
 	if err := l.begin(ctx); err != nil {
 		return false, err
 	}
-	notify(auth.Change{Kind: auth.ChangesSeen})
-	logger.Info("sqlstore: watching for changed keys")
+	notify(auth.Change{Kind: auth.WatchStarted})
+	logger.Info("sqlstore: watching for changes")
 	err = l.run(ctx)
-	// Before anything that may take time, such as closing a connection that is half dead.
-	notify(auth.Change{Kind: auth.ChangesLost})
+	// First of all, since to close a connection may take time.
+	notify(auth.Change{Kind: auth.WatchLost})
 	return true, err
 }
 
@@ -123,13 +127,14 @@ type listener struct {
 	notify func(auth.Change)
 	table  uint32 // the OID of the table whose triggers were found
 	nonce  string // what the last heartbeat sent
-	beaten bool   // it has come back
+	beaten bool   // whether it has come back
 }
 
-var errDriver = errors.New("the driver of the *sql.DB is not pgx's: set Options.WatchConfig")
+var errDriver = errors.New("the driver of the *sql.DB is not that of pgx: set Options.WatchConfig")
 
-// watchConfig returns how to connect. It asks the pool each time, since a BeforeConnect hook may have put a password
-// there that does not last; the connection that it gets lasts no longer than SetConnMaxLifetime lets it.
+// watchConfig returns how to connect. It asks the pool each time, since a
+// BeforeConnect hook may have set a password that expires. SetConnMaxLifetime
+// limits the age of the connection that it gets.
 func (s *Store) watchConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	if s.config != nil {
 		return s.config.Copy(), nil
@@ -164,8 +169,8 @@ func (s *Store) connect(ctx context.Context, notify func(auth.Change)) (*listene
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
 	}
-	// A connection that fails sends a cancel request on another one, which would hang for as long as the first does.
-	// There is nothing to cancel.
+	// A connection that fails sends a cancel request on another connection,
+	// which may hang as well. There is nothing to cancel.
 	var connected atomic.Bool
 	dial := config.DialFunc
 	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -179,7 +184,7 @@ func (s *Store) connect(ctx context.Context, notify func(auth.Change)) (*listene
 	return l, err
 }
 
-// hangUp closes the connection and returns when nothing of it is left.
+// hangUp closes the connection and waits until its goroutines have ended.
 func (l *listener) hangUp() {
 	conn := l.conn.PgConn()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -189,7 +194,7 @@ func (l *listener) hangUp() {
 	<-conn.CleanupDone()
 }
 
-// begin listens, and proves that what is announced arrives.
+// begin sends LISTEN and checks that announcements arrive.
 func (l *listener) begin(ctx context.Context) error {
 	beat, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
@@ -221,8 +226,9 @@ func (l *listener) run(ctx context.Context) error {
 	}
 }
 
-// beat sends an announcement through the *sql.DB and waits for it, and looks after the triggers. An answer alone would
-// show less: a pooler gives one, but no announcement.
+// beat checks the triggers, sends an announcement through the *sql.DB, and
+// waits for it. A mere answer of the server would not be enough: a pooler
+// answers, but delivers no announcements.
 func (l *listener) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
@@ -238,16 +244,17 @@ func (l *listener) beat(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !oid.Valid:
-		return errors.New("there is no such table: call Migrate")
+		return errors.New("the table does not exist: call Migrate")
 	case triggers != 3:
-		return fmt.Errorf("%d of the table's 3 triggers are there and enabled", triggers)
+		return fmt.Errorf("%d triggers announce changes and are enabled, not 3", triggers)
 	case l.table != 0 && l.table != oid.V:
 		return errors.New("the table was replaced by another")
 	}
 	l.table = oid.V
-	// Through the pool, as look-ups and changes go: if that leads to another server, nothing comes back.
+	// Through the pool, like lookups and changes. If the pool leads to another
+	// server, nothing comes back.
 	if _, err := l.store.db.ExecContext(ctx, "SELECT pg_notify($1, $2)", l.store.table.channel(), l.nonce); err != nil {
-		return fmt.Errorf("the pool's connections: %w", err)
+		return fmt.Errorf("connection of the pool: %w", err)
 	}
 	for !l.beaten {
 		if err := l.conn.PgConn().WaitForNotification(ctx); err != nil {
@@ -257,10 +264,10 @@ func (l *listener) beat(ctx context.Context) error {
 	return nil
 }
 
-// receive is called with each announcement, as it is read.
+// receive is called with each announcement when it is read.
 func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
 	if strings.HasPrefix(n.Payload, "beat ") {
-		l.beaten = l.beaten || n.Payload == l.nonce // the others are those of other instances
+		l.beaten = l.beaten || n.Payload == l.nonce // others come from other instances
 		return
 	}
 	var hash auth.Hash
@@ -270,7 +277,7 @@ func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
 		return
 	}
 	if n.Payload == "all" { // a TRUNCATE
-		l.notify(auth.Change{Kind: auth.ChangesLost})
-		l.notify(auth.Change{Kind: auth.ChangesSeen})
+		l.notify(auth.Change{Kind: auth.WatchLost})
+		l.notify(auth.Change{Kind: auth.WatchStarted})
 	}
 }

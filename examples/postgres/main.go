@@ -1,4 +1,5 @@
-// Command postgres is the quickstart's documents API with its keys in PostgreSQL: start any number on one database.
+// Command postgres is the API of the quickstart, with its keys in PostgreSQL. Any
+// number of instances can use one database.
 package main
 
 import (
@@ -7,7 +8,6 @@ import (
 	"database/sql"
 	"errors"
 	"flag"
-	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -18,7 +18,8 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
-	"github.com/insigner/auth/examples/documents"
+	"github.com/insigner/auth/internal/exampleapi"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
@@ -29,12 +30,13 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *dsn); err != nil && !errors.Is(err, context.Canceled) { // stopped while it started
+	if err := run(ctx, *addr, *dsn); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("postgres: ", err)
 	}
 }
 
-// run serves until ctx is done, then finishes the requests that are under way and writes the last uses.
+// run serves until ctx is done. Then it finishes the requests in progress and
+// writes the last uses.
 func run(ctx context.Context, addr, dsn string) (err error) {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
@@ -50,19 +52,19 @@ func run(ctx context.Context, addr, dsn string) (err error) {
 	if err != nil {
 		return err
 	}
-	cached := cache.New(store, nil) // an accepted request costs no query; a revocation arrives within milliseconds
+	cached := cache.New(store, nil) // an accepted request costs no query
 	defer cached.Close()
-	uses := auth.NewUseRecorder(store, nil)
-	defer func() { err = cmp.Or(err, uses.Close()) }() // err is the result of the function
-	a := auth.New(cached, &auth.Options{OnDecision: uses.OnDecision})
+	lastUsed := keyring.NewLastUsedRecorder(store, nil)
+	defer func() { err = cmp.Or(err, lastUsed.Close()) }() // err is the result of the function
+	a := auth.New(cached, &auth.Options{OnDecision: lastUsed.OnDecision})
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := firstStart(ctx, db, auth.NewKeyring(store, nil), listener.Addr()); err != nil {
+	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: a.Middleware(documents.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	server := &http.Server{Handler: a.Middleware(exampleapi.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	down := make(chan error, 1)
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -73,26 +75,4 @@ func run(ctx context.Context, addr, dsn string) (err error) {
 		return err
 	}
 	return <-down
-}
-
-// firstStart makes the keys to try it with. Of instances that start together, the others wait for the first.
-func firstStart(ctx context.Context, db *sql.DB, keyring *auth.Keyring, addr net.Addr) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // which gives the lock back
-	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('auth/examples/postgres'))"); err != nil {
-		return err
-	}
-	for r, err := range keyring.List(ctx, auth.Filter{State: auth.StateRevoked}) {
-		if err != nil {
-			return err
-		}
-		if r.Name == "revoked" { // what PrintKeys does last: a start that failed before is made up for
-			fmt.Printf("Listening on http://%s; the keys of the first start go on.\n", addr)
-			return nil
-		}
-	}
-	return documents.PrintKeys(ctx, keyring, addr)
 }

@@ -1,5 +1,6 @@
-// Command quickstart is a small documents API behind API keys. It prints the keys that it made, and what to paste.
-// The API itself, whose routes say which scope each requires, is in ../documents.
+// Command quickstart is a small API for documents, protected by API keys. It
+// creates four keys and prints commands to try. The routes of the API are in
+// internal/exampleapi.
 package main
 
 import (
@@ -16,7 +17,8 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
-	"github.com/insigner/auth/examples/documents"
+	"github.com/insigner/auth/internal/exampleapi"
+	"github.com/insigner/auth/keyring"
 )
 
 func main() {
@@ -30,18 +32,18 @@ func main() {
 	}
 }
 
-// run serves until ctx is done, then finishes the requests that are under way.
+// run serves until ctx is done, and then finishes the requests in progress.
 func run(ctx context.Context, addr string) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	store := new(auth.MemoryStore)
-	if err := documents.PrintKeys(ctx, auth.NewKeyring(store, nil), listener.Addr()); err != nil {
+	store := new(keyring.MemoryStore)
+	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
 		return err
 	}
 	server := &http.Server{
-		Handler:           requestID(auth.New(store, nil).Middleware(documents.API())),
+		Handler:           requestID(auth.New(store, nil).Middleware(exampleapi.API())),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
@@ -58,7 +60,8 @@ func run(ctx context.Context, addr string) error {
 	return <-down
 }
 
-// requestID goes outside the Middleware, so that a refused request has an ID too.
+// requestID goes outside the Middleware, so that a refused request has an ID
+// too.
 func requestID(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Request-Id", "req_"+rand.Text())

@@ -7,12 +7,13 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/insigner/auth/examples/exampletest"
+	"github.com/insigner/auth/internal/exampletest"
 )
 
 func TestMain(m *testing.M) { exampletest.Main(main, m.Run) }
 
-// It prints four keys in this order, and what it says of the curl lines is true.
+// TestCurlLines checks that four keys are printed in this order, and that what is
+// printed about the curl commands is true.
 func TestCurlLines(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1:0", ":0"} {
 		t.Run(addr, func(t *testing.T) {
@@ -23,7 +24,7 @@ func TestCurlLines(t *testing.T) {
 					t.Errorf("key %d is not that of %s:\n%s", i+1, name, r.Out)
 				}
 			}
-			for _, key := range append(r.Keys, "") { // refused or not
+			for _, key := range append(r.Keys, "") { // accepted or refused
 				if resp, _ := r.Do(t, "GET", "/api/v1/documents", key, ""); resp.Header.Get("X-Request-Id") == "" {
 					t.Errorf("an answer with %s has no X-Request-Id", resp.Status)
 				}
@@ -37,8 +38,17 @@ func TestRoutes(t *testing.T) {
 	r := exampletest.Start(t)
 	created, body := r.Do(t, "POST", "/api/v1/documents", r.Keys[0], `{"id": "doc_1", "title": "Lease"}`)
 	var doc struct{ ID, Title string }
-	if err := json.Unmarshal([]byte(body), &doc); err != nil || created.StatusCode != 201 || doc.ID == "doc_1" || doc.Title != "Lease" {
-		t.Errorf("created %s, %+v, %v", created.Status, doc, err)
+	if err := json.Unmarshal([]byte(body), &doc); err != nil {
+		t.Fatalf("the answer %s is not JSON: %v", body, err)
+	}
+	if created.StatusCode != 201 {
+		t.Errorf("created with status %d, want 201", created.StatusCode)
+	}
+	if doc.ID == "doc_1" {
+		t.Error("the client chose the ID")
+	}
+	if doc.Title != "Lease" {
+		t.Errorf("title %q, want Lease", doc.Title)
 	}
 	for _, c := range []struct {
 		method, path, body string
@@ -56,12 +66,21 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/org", "", 200, `"id":"org_1"`},
 	} {
 		resp, body := r.Do(t, c.method, "/api/v1"+c.path, r.Keys[0], c.body)
-		if resp.StatusCode != c.status || !strings.Contains(body, c.contains) {
-			t.Errorf("%s %s: %s %s, want %d with %s", c.method, c.path, resp.Status, body, c.status, c.contains)
+		if resp.StatusCode != c.status {
+			t.Errorf("%s %s: status %d, want %d", c.method, c.path, resp.StatusCode, c.status)
 		}
-		if want := map[bool]string{true: "application/problem+json", false: "application/json"}[c.status >= 400]; c.status != 204 &&
-			resp.Header.Get("Content-Type") != want {
-			t.Errorf("%s %s: Content-Type %q, want %q", c.method, c.path, resp.Header.Get("Content-Type"), want)
+		if !strings.Contains(body, c.contains) {
+			t.Errorf("%s %s: got %s, want %s in it", c.method, c.path, body, c.contains)
+		}
+		want := "application/json"
+		switch {
+		case c.status >= 400:
+			want = "application/problem+json"
+		case c.status == 204:
+			want = ""
+		}
+		if got := resp.Header.Get("Content-Type"); got != want {
+			t.Errorf("%s %s: Content-Type %q, want %q", c.method, c.path, got, want)
 		}
 	}
 	if resp, _ := r.Do(t, "GET", "/api/v1/documents", "", ""); resp.StatusCode != 401 {
@@ -74,8 +93,14 @@ func TestAddressInUse(t *testing.T) {
 	r := exampletest.Start(t)
 	addr := strings.TrimPrefix(r.URL, "http://")
 	said, err := exampletest.Program(t, "-addr", addr).CombinedOutput()
-	if err == nil || !strings.Contains(string(said), "quickstart: listen tcp "+addr) || strings.Contains(string(said), "isk_") {
-		t.Errorf("a second one on %s: %v, %s", addr, err, said)
+	if err == nil {
+		t.Errorf("a second instance on %s starts", addr)
+	}
+	if want := "quickstart: listen tcp " + addr; !strings.Contains(string(said), want) {
+		t.Errorf("a second instance prints %q, want %q in it", said, want)
+	}
+	if strings.Contains(string(said), "isk_") {
+		t.Errorf("a second instance prints keys: %q", said)
 	}
 	r.Stop(t, syscall.SIGTERM)
 }

@@ -7,12 +7,13 @@ import (
 	"net/http"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
 func main() {
-	store := new(auth.MemoryStore)
-	keyring := auth.NewKeyring(store, nil)
-	_, key, err := keyring.Create(context.Background(), auth.Grant{
+	store := new(keyring.MemoryStore)
+	keys := keyring.NewManager(store, nil).Unconfined("startup")
+	_, key, err := keys.Create(context.Background(), keyring.Spec{
 		Name:   "Production Backend",
 		Owner:  "org_1",
 		Scopes: auth.Scopes{"documents.read"},
@@ -20,7 +21,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(key.Reveal()) // the only time that anybody sees it
+	fmt.Println(key.Reveal()) // a key is shown once
 	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newApp(store)))
 }
 

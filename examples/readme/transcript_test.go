@@ -12,12 +12,14 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/authtest"
+	"github.com/insigner/auth/keyring"
 )
 
-// A call is a curl line of the README with the answer that stands below it.
+// call matches a curl command of the README. The answer follows it.
 var call = regexp.MustCompile(`^curl -i( -H "Authorization: Bearer \$KEY")?(?: -X (\w+))? http://127\.0\.0\.1:8080(\S+)\n`)
 
-// TestTranscript: the program still answers what the README says, byte for byte but for the date.
+// TestTranscript checks that the program answers what the README says, byte for
+// byte except for the date.
 func TestTranscript(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -25,12 +27,15 @@ func TestTranscript(t *testing.T) {
 	}
 	_, transcript, found := strings.Cut(string(readme), "```console\n$ ")
 	transcript, _, closed := strings.Cut(transcript, "\n```\n")
-	if !found || !closed {
-		t.Fatal("there is no transcript")
+	if !found {
+		t.Fatal("the README has no transcript")
 	}
-	store := new(auth.MemoryStore)
-	_, key, err := auth.NewKeyring(store, nil).Create(t.Context(), auth.Grant{Name: "Production Backend", Owner: "org_1",
-		Scopes: auth.Scopes{"documents.read"}})
+	if !closed {
+		t.Fatal("the transcript of the README has no end")
+	}
+	store := new(keyring.MemoryStore)
+	_, key, err := keyring.NewManager(store, nil).Unconfined("test").Create(t.Context(), keyring.Spec{
+		Name: "Production Backend", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +44,7 @@ func TestTranscript(t *testing.T) {
 
 	calls := strings.Split(transcript, "\n$ ")
 	if len(calls) != 3 {
-		t.Errorf("%d calls", len(calls))
+		t.Errorf("the transcript has %d calls, want 3", len(calls))
 	}
 	for _, text := range calls {
 		m := call.FindStringSubmatch(text)
@@ -64,14 +69,15 @@ func TestTranscript(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, want := normal(string(got)), normal(text[len(m[0]):]); got != want {
-			t.Errorf("%sanswers\n%s\nbut the README says\n%s", m[0], got, want)
+			t.Errorf("%sgot\n%s\nwant, by the README,\n%s", m[0], got, want)
 		}
 	}
 }
 
 var date = regexp.MustCompile(`(?m)^Date: .*`)
 
-// normal takes out what may differ: the date, the ends of lines, the order of the header fields.
+// normal removes what may differ: the date, the kind of line ends, the order of
+// the header fields.
 func normal(answer string) string {
 	answer = date.ReplaceAllString(strings.ReplaceAll(answer, "\r\n", "\n"), "Date: some day")
 	header, body, _ := strings.Cut(answer, "\n\n")

@@ -1,4 +1,5 @@
-// Command sqlite is the quickstart's documents API with its keys in an SQLite file: for one process, without a server.
+// Command sqlite is the API of the quickstart, with its keys in an SQLite file. It
+// is for one process and needs no database server.
 package main
 
 import (
@@ -6,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -17,22 +17,24 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
-	"github.com/insigner/auth/examples/documents"
+	"github.com/insigner/auth/internal/exampleapi"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	file := flag.String("db", "keys.db", "file of the database, made if there is none")
+	file := flag.String("db", "keys.db", "file of the database, created if there is none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *file); err != nil && !errors.Is(err, context.Canceled) { // stopped while it started
+	if err := run(ctx, *addr, *file); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("sqlite: ", err)
 	}
 }
 
-// run serves until ctx is done, then finishes the requests that are under way and writes the last uses.
+// run serves until ctx is done. Then it finishes the requests in progress and
+// writes the last uses.
 func run(ctx context.Context, addr, file string) (err error) {
 	db, err := sqlstore.OpenSQLite(file)
 	if err != nil {
@@ -46,19 +48,19 @@ func run(ctx context.Context, addr, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	cached := cache.New(store, nil) // an accepted request costs no query; a revocation counts at once
+	cached := cache.New(store, nil) // an accepted request costs no query
 	defer cached.Close()
-	uses := auth.NewUseRecorder(store, nil)
-	defer func() { err = cmp.Or(err, uses.Close()) }() // err is the result of the function
-	a := auth.New(cached, &auth.Options{OnDecision: uses.OnDecision})
+	lastUsed := keyring.NewLastUsedRecorder(store, nil)
+	defer func() { err = cmp.Or(err, lastUsed.Close()) }() // err is the result of the function
+	a := auth.New(cached, &auth.Options{OnDecision: lastUsed.OnDecision})
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := firstStart(ctx, auth.NewKeyring(store, nil), listener.Addr()); err != nil {
+	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: a.Middleware(documents.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	server := &http.Server{Handler: a.Middleware(exampleapi.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	down := make(chan error, 1)
 	context.AfterFunc(ctx, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -69,18 +71,4 @@ func run(ctx context.Context, addr, file string) (err error) {
 		return err
 	}
 	return <-down
-}
-
-// firstStart makes the keys to try it with, unless an earlier start did.
-func firstStart(ctx context.Context, keyring *auth.Keyring, addr net.Addr) error {
-	for r, err := range keyring.List(ctx, auth.Filter{State: auth.StateRevoked}) {
-		if err != nil {
-			return err
-		}
-		if r.Name == "revoked" { // what PrintKeys does last: a start that failed before is made up for
-			fmt.Printf("Listening on http://%s; the keys of the first start go on.\n", addr)
-			return nil
-		}
-	}
-	return documents.PrintKeys(ctx, keyring, addr)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/insigner/auth/cache"
-	"github.com/insigner/auth/sqlstore/pgtest"
+	"github.com/insigner/auth/internal/pgtest"
 )
 
 // goroutines returns the stacks that match.
@@ -23,14 +23,15 @@ func goroutines(pattern string) (found []string) {
 	return found
 }
 
-// Close leaves nothing behind, in whatever state the database is.
+// TestCloseLeavesNothing checks that no goroutine and no connection is left after
+// Close, in any state of the database.
 func TestCloseLeavesNothing(t *testing.T) {
 	server := pgtest.Start(t)
 	dsn := server.URL("postgres")
 	for _, test := range []struct {
 		name   string
 		before func(p *proxy)
-		fails  bool // the last write of the last uses
+		fails  bool // if the last uses cannot be written
 	}{
 		{"up", func(*proxy) {}, false},
 		{"down", func(*proxy) { server.Stop() }, true},
@@ -43,9 +44,9 @@ func TestCloseLeavesNothing(t *testing.T) {
 			_, key := in.create(t)
 			in.remembers(t, key)
 			test.before(p)
-			in.wants(t, "a key that is remembered", key, accepted) // and its use is to be written
+			in.wants(t, "a key in memory", key, accepted) // its use is to be written
 			if err := in.close(); (err != nil) != test.fails {
-				t.Errorf("the UseRecorder's Close: %v", err)
+				t.Errorf("Close of the LastUsedRecorder: %v", err)
 			}
 			const ours = `github\.com/insigner/auth(/cache|/sqlstore)?\.|github\.com/jackc/|github\.com/maypok86/|database/sql\.`
 			eventually(t, "no goroutine is left", func() bool { return len(goroutines(ours)) == 0 })
@@ -53,7 +54,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 				must(t, server.Start())
 			}
 			if test.name == "silent" {
-				p.set(cut) // nothing else tells the database
+				p.set(cut) // otherwise the server does not learn that the client is gone
 			}
 			admin := open(t, dsn)
 			eventually(t, "no connection is left", func() (none bool) {

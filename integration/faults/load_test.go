@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
-// A load sends requests to instances that share a database while something happens to it, and checks each answer:
-// that there is none at the moment (503) may be, a wrong one never.
+// A load sends requests to instances with one database while something happens to
+// it, and checks each answer. An answer may be 503, but never wrong.
 type load struct {
 	t         *testing.T
 	instances []*instance
@@ -23,18 +24,18 @@ type load struct {
 
 	answers     atomic.Int64
 	unavailable atomic.Int64
-	last        atomic.Int64 // when the last request was answered with 503: Unix time in nanoseconds
-	healthy     atomic.Bool  // no request may be answered with 503
-	remembered  atomic.Bool  // none with a valid key may be
+	last        atomic.Int64 // when the last request got 503: Unix time in nanoseconds
+	healthy     atomic.Bool  // no request may get 503
+	remembered  atomic.Bool  // no request with a valid key may get 503
 
-	writing sync.RWMutex // held by those who change keys
+	writing sync.RWMutex // held while keys are changed
 
 	mu      sync.Mutex
 	kept    []issued // created, and perhaps revoked
 	revoked []issued
 }
 
-// An issued key was acknowledged by the instance.
+// An issued key is one whose creation the instance has acknowledged.
 type issued struct {
 	record auth.Record
 	key    string
@@ -51,7 +52,7 @@ func startLoad(t *testing.T, instances ...*instance) *load {
 		l.valid = append(l.valid, issued{record: r, key: key})
 	}
 	r, key := instances[0].create(t)
-	must(t, instances[0].keyring.Revoke(ctx, r.ID))
+	must(t, instances[0].manage.Revoke(ctx, r.ID))
 	l.revoked = append(l.revoked, issued{r, key, instances[0], time.Now()})
 	for _, in := range instances {
 		for range 3 {
@@ -60,7 +61,7 @@ func startLoad(t *testing.T, instances ...*instance) *load {
 			})
 		}
 		l.work(ctx, func() { l.askRevoked(in, l.oneOf(&l.revoked)) })
-		l.work(ctx, func() { l.ask(in, "an unknown key", auth.NewKey().Reveal(), false, unknown) })
+		l.work(ctx, func() { l.ask(in, "an unknown key", auth.Scheme{}.NewKey().Reveal(), false, unknown) })
 		l.work(ctx, func() { l.write(ctx, in) })
 	}
 	return l
@@ -110,11 +111,11 @@ func (l *load) askRevoked(in *instance, k issued) {
 	}
 }
 
-// write creates a key, uses it everywhere, revokes it and uses it again.
+// write creates a key, uses it on all instances, revokes it and uses it again.
 func (l *load) write(ctx context.Context, in *instance) {
 	l.writing.RLock()
 	defer l.writing.RUnlock()
-	r, key, err := in.keyring.Create(ctx, auth.Grant{Name: "test", Scopes: auth.Scopes{"documents.read"}})
+	r, key, err := in.manage.Create(ctx, keyring.Spec{Name: "test", Scopes: auth.Scopes{"documents.read"}})
 	if err != nil {
 		return
 	}
@@ -125,7 +126,7 @@ func (l *load) write(ctx context.Context, in *instance) {
 	for _, other := range l.instances {
 		l.ask(other, "a new key", k.key, false, accepted)
 	}
-	if err := in.keyring.Revoke(ctx, r.ID); err != nil {
+	if err := in.manage.Revoke(ctx, r.ID); err != nil {
 		return
 	}
 	k.at = time.Now()
@@ -151,13 +152,13 @@ func (l *load) fails(n int64) {
 	eventually(l.t, "503", func() bool { return l.unavailable.Load() > n })
 }
 
-// recovers waits until all is well, and makes sure that it stays so.
+// recovers waits until all requests are answered, and checks that they still are.
 func (l *load) recovers() {
 	l.t.Helper()
 	for _, in := range l.instances {
 		in.remembers(l.t, l.valid[0].key)
 	}
-	// A connection that died in the pool is noticed when it is used, or used after a second.
+	// The pool notices a dead connection when it uses it, or after a second.
 	eventually(l.t, "no 503 for a while", func() bool {
 		return time.Since(time.Unix(0, l.last.Load())) > 1200*time.Millisecond
 	})
@@ -166,12 +167,13 @@ func (l *load) recovers() {
 	l.healthy.Store(false)
 }
 
-// pause returns when nobody changes keys, and every instance knows of all changes.
+// pause returns when no key is being changed and every instance has seen all
+// changes.
 func (l *load) pause() (resume func()) {
 	l.t.Helper()
 	l.writing.Lock()
 	resume = sync.OnceFunc(l.writing.Unlock)
-	l.t.Cleanup(resume) // before that which waits for the writers
+	l.t.Cleanup(resume) // before the cleanup that waits for the writers
 	l.mu.Lock()
 	list := l.revoked
 	l.mu.Unlock()
@@ -183,7 +185,7 @@ func (l *load) pause() (resume func()) {
 	return resume
 }
 
-// end stops the load and looks for everything that was acknowledged.
+// end stops the load and checks that nothing acknowledged is lost.
 func (l *load) end() {
 	l.t.Helper()
 	l.stop()
@@ -204,8 +206,8 @@ func (l *load) end() {
 	}
 	for _, k := range l.kept {
 		var err error
-		eventually(l.t, "an answer of the database", func() bool { // the last fault may still be in the pool's connections
-			_, err = l.instances[0].keyring.Get(ctx, k.record.ID)
+		eventually(l.t, "an answer of the database", func() bool { // a connection of the pool may still be broken
+			_, err = l.instances[0].manage.Get(ctx, k.record.ID)
 			return err == nil || errors.Is(err, auth.ErrNotFound)
 		})
 		if err != nil {
@@ -214,7 +216,7 @@ func (l *load) end() {
 	}
 	for _, k := range l.valid {
 		eventually(l.t, "a last use that was written", func() bool {
-			r, err := l.instances[0].keyring.Get(ctx, k.record.ID)
+			r, err := l.instances[0].manage.Get(ctx, k.record.ID)
 			return err == nil && !r.LastUsedAt.IsZero()
 		})
 	}

@@ -1,5 +1,5 @@
-// Package faults tests keys in a database behind a cache behind a server, on real servers and connections: what
-// happens when they fail, and how fast a revocation arrives.
+// Package faults tests servers with a cache and a database, on real connections:
+// what happens when they fail, and how fast a revocation is seen.
 package faults_test
 
 import (
@@ -19,8 +19,9 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/internal/pgtest"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
-	"github.com/insigner/auth/sqlstore/pgtest"
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
@@ -37,8 +38,9 @@ const (
 	interval = 200 * time.Millisecond
 	timeout  = 300 * time.Millisecond
 
-	// bound is how long a revocation may take to arrive at another instance, whatever happens to the watcher's
-	// connection: what sqlstore promises, and what a busy machine may add.
+	// bound is how late another instance may see a revocation if the watcher's
+	// connection fails: what sqlstore promises, plus the delays of a busy
+	// machine.
 	bound = interval + timeout + 20*time.Second
 )
 
@@ -51,7 +53,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// eventually waits for what happens soon, if it ever does.
+// eventually waits for a condition. It gives up after 90 seconds.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(90 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
@@ -61,13 +63,13 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
-// A counted store counts the look-ups that the cache does not answer.
+// A counted store counts the lookups that the cache does not answer.
 type counted struct {
 	*sqlstore.Store
 	lookups sync.Map // of atomic.Int64, by hash
 }
 
-func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (auth.Record, error) {
+func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	n, _ := c.lookups.LoadOrStore(hash, new(atomic.Int64))
 	n.(*atomic.Int64).Add(1)
 	return c.Store.Lookup(ctx, hash)
@@ -80,22 +82,22 @@ func (c *counted) of(hash auth.Hash) int64 {
 	return 0
 }
 
-// An instance is an API whose keys are in a database behind a cache, on a server.
+// An instance is a server whose keys are in a database, with a cache.
 type instance struct {
-	db      *sql.DB
-	keys    *counted
-	keyring *auth.Keyring
-	cache   *cache.Store
-	uses    *auth.UseRecorder
-	server  *httptest.Server
-	client  *http.Client
+	db     *sql.DB
+	keys   *counted
+	manage *keyring.Keyring
+	cache  *cache.Store
+	uses   *keyring.LastUsedRecorder
+	server *httptest.Server
+	client *http.Client
 }
 
 func newInstance(db *sql.DB, keys *sqlstore.Store, opts cache.Options) *instance {
 	opts.Logger = quiet
-	in := &instance{db: db, keys: &counted{Store: keys}, keyring: auth.NewKeyring(keys, nil)}
+	in := &instance{db: db, keys: &counted{Store: keys}, manage: keyring.NewManager(keys, nil).Unconfined("test")}
 	in.cache = cache.New(in.keys, &opts)
-	in.uses = auth.NewUseRecorder(in.keys, &auth.UseRecorderOptions{Interval: 100 * time.Millisecond, Logger: quiet})
+	in.uses = keyring.NewLastUsedRecorder(in.keys, &keyring.LastUsedOptions{Interval: 100 * time.Millisecond, Logger: quiet})
 	a := auth.New(in.cache, &auth.Options{OnDecision: in.uses.OnDecision, Logger: quiet})
 	in.server = httptest.NewServer(a.Middleware(auth.Require("documents.read")(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +108,8 @@ func newInstance(db *sql.DB, keys *sqlstore.Store, opts cache.Options) *instance
 	return in
 }
 
-// close ends everything in the order that a program would; what could not be written is the UseRecorder's error.
+// close closes everything in the order in which a program does. It returns the
+// error of the LastUsedRecorder.
 func (in *instance) close() error {
 	in.client.CloseIdleConnections()
 	in.server.Close()
@@ -116,7 +119,8 @@ func (in *instance) close() error {
 	return err
 }
 
-// startPostgres starts an instance on a database, whose watcher connects to another address if that is not empty.
+// startPostgres starts an instance on a database. Its watcher connects to
+// watchDSN, unless that is empty.
 func startPostgres(t testing.TB, dsn, watchDSN string, opts cache.Options) *instance {
 	t.Helper()
 	db, err := sql.Open("pgx", dsn)
@@ -156,7 +160,8 @@ const (
 	unavailable = "503"
 )
 
-// get returns the answer to a request with the key, one of the above if all is well.
+// get returns the answer to a request with the key. It is one of the constants, or
+// describes another answer.
 func (in *instance) get(ctx context.Context, key string) string {
 	return get(ctx, in.client, in.server.URL, key)
 }
@@ -189,7 +194,7 @@ func get(ctx context.Context, client *http.Client, url, key string) string {
 	return fmt.Sprint(resp.StatusCode, " ", problem.Code)
 }
 
-// wants fails the test unless the answer is one of those.
+// wants checks that the answer is one of want.
 func (in *instance) wants(t testing.TB, what, key string, want ...string) {
 	t.Helper()
 	got := in.get(context.Background(), key)
@@ -201,7 +206,7 @@ func (in *instance) wants(t testing.TB, what, key string, want ...string) {
 	t.Errorf("%s: %q, want %q", what, got, want)
 }
 
-// becomes waits for the answer; in the meantime only those of before may come.
+// becomes waits for the answer want. Until then, only those of before may come.
 func (in *instance) becomes(t testing.TB, what, key, want string, before ...string) {
 	t.Helper()
 	eventually(t, what+": "+want, func() bool {
@@ -218,8 +223,8 @@ func (in *instance) becomes(t testing.TB, what, key, want string, before ...stri
 	})
 }
 
-// refuses waits until a key that was just revoked is refused, and fails if that takes longer than it may. It returns
-// how long it took.
+// refuses waits until a key that was just revoked is refused, and fails if that
+// takes longer than bound. It returns how long it took.
 func (in *instance) refuses(t testing.TB, what, key string, since time.Time) time.Duration {
 	t.Helper()
 	for {
@@ -243,7 +248,7 @@ func (in *instance) refuses(t testing.TB, what, key string, since time.Time) tim
 	}
 }
 
-// remembers waits until the key is accepted without a look-up.
+// remembers waits until the key is accepted without a lookup.
 func (in *instance) remembers(t testing.TB, key string) {
 	t.Helper()
 	hash := auth.BLAKE2b(nil)(key)
@@ -268,7 +273,7 @@ func (in *instance) createUntil(t testing.TB, expires time.Time, scopes ...auth.
 	if scopes == nil {
 		scopes = auth.Scopes{"documents.read"}
 	}
-	r, key, err := in.keyring.Create(context.Background(), auth.Grant{Name: "test", Owner: "org_1", Scopes: scopes,
+	r, key, err := in.manage.Create(context.Background(), keyring.Spec{Name: "test", Owner: "org_1", Scopes: scopes,
 		ExpiresAt: expires})
 	must(t, err)
 	return r, key.Reveal()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
-	"github.com/insigner/auth/sqlstore/pgtest"
+	"github.com/insigner/auth/internal/pgtest"
 )
 
 func open(t testing.TB, dsn string) *sql.DB {
@@ -26,7 +26,7 @@ func execute(t testing.TB, db *sql.DB, query string, args ...any) {
 	must(t, err)
 }
 
-// The database stops, and starts again.
+// TestPostgresStops stops the database and starts it again.
 func TestPostgresStops(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -57,26 +57,26 @@ func TestPostgresStops(t *testing.T) {
 				}
 				resume := func() {}
 				if test.stale > 0 {
-					resume = l.pause() // what was revoked just before the end may go unseen for as long as that
+					resume = l.pause() // with StaleIfError, a revocation just before the stop may not be seen
 					l.remembered.Store(true)
 				}
-				must(t, a.keyring.Revoke(t.Context(), leaked.ID))
+				must(t, a.manage.Revoke(t.Context(), leaked.ID))
 				stop()
 				resume()
 				l.fails(20)
 				if test.stale > 0 {
 					l.grows(50)
 				}
-				// Whoever revoked it never accepts it again, whatever else is remembered.
+				// The instance that revoked it does not accept it again.
 				a.wants(t, "revoked just before the end", leakedKey, revoked, unavailable)
-				if err := a.keyring.Revoke(t.Context(), old.ID); err == nil {
+				if err := a.manage.Revoke(t.Context(), old.ID); err == nil {
 					t.Error("a revocation without a database succeeded")
 				}
 				time.Sleep(time.Until(expires))
 				for _, in := range l.instances {
 					if test.stale > 0 {
-						in.wants(t, "no database, but the record is remembered", oldKey, accepted, unavailable)
-						in.wants(t, "expired meanwhile", expiring, expired, unavailable)
+						in.wants(t, "no database, but the record is in memory", oldKey, accepted, unavailable)
+						in.wants(t, "expired since", expiring, expired, unavailable)
 					} else {
 						in.wants(t, "no database", oldKey, unavailable)
 					}
@@ -95,13 +95,13 @@ func TestPostgresStops(t *testing.T) {
 	}
 }
 
-// revokeUntilKnown tries again while it is not known whether it worked.
+// revokeUntilKnown revokes a key, and tries again until that succeeds.
 func revokeUntilKnown(t *testing.T, in *instance, r auth.Record) {
 	t.Helper()
-	eventually(t, "a revocation", func() bool { return in.keyring.Revoke(t.Context(), r.ID) == nil })
+	eventually(t, "a revocation", func() bool { return in.manage.Revoke(t.Context(), r.ID) == nil })
 }
 
-// Connections are cut, those of the watchers too.
+// TestPostgresConnectionsCut cuts all connections, also those of the watchers.
 func TestPostgresConnectionsCut(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	a, b := startPostgres(t, dsn, "", cache.Options{}), startPostgres(t, dsn, "", cache.Options{})
@@ -117,7 +117,8 @@ func TestPostgresConnectionsCut(t *testing.T) {
 	l.end()
 }
 
-// The watchers' connections alone are cut: no request notices, and no revocation is missed.
+// TestWatchersCut cuts the connections of the watchers. No request fails, and no
+// revocation is missed.
 func TestWatchersCut(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	a, b := startPostgres(t, dsn, "", cache.Options{}), startPostgres(t, dsn, "", cache.Options{})
@@ -146,9 +147,9 @@ func TestWatchersCut(t *testing.T) {
 	l.end()
 }
 
-// For as long as nobody can watch, every answer is the database's. What was remembered before and changed meanwhile is
-// not used afterwards.
-func TestWatcherCutOff(t *testing.T) {
+// TestNobodyCanWatch checks that all answers come from the database while it
+// cannot be watched, and that no older copy is used afterwards.
+func TestNobodyCanWatch(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	p, watchDSN := newProxy(t, dsn)
 	in := startPostgres(t, dsn, watchDSN, cache.Options{TTL: time.Hour})
@@ -165,7 +166,7 @@ func TestWatcherCutOff(t *testing.T) {
 		execute(t, db, "UPDATE api_keys SET revoked_at = now() WHERE id = $1", r.ID)
 	}
 	in.refuses(t, "revoked while nobody watches", usedKey, time.Now())
-	// Whatever happens meanwhile is seen at once.
+	// Each change is seen at once.
 	for range 5 {
 		r, key := in.create(t)
 		in.wants(t, "a key that nobody watches", key, accepted)
@@ -180,8 +181,9 @@ func TestWatcherCutOff(t *testing.T) {
 	l.end()
 }
 
-// What is done with SQL arrives, however long the times to live.
-func TestPlainSQL(t *testing.T) {
+// TestChangesBySQL checks that changes made with SQL are seen, although the cache
+// would keep its records for an hour.
+func TestChangesBySQL(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	opts := cache.Options{TTL: time.Hour, UnknownTTL: time.Hour}
 	a, b := startPostgres(t, dsn, "", opts), startPostgres(t, dsn, "", opts)
@@ -204,7 +206,7 @@ func TestPlainSQL(t *testing.T) {
 			in.becomes(t, test.query, key, test.after, test.before)
 		}
 	}
-	key := auth.NewKey()
+	key := auth.Scheme{}.NewKey()
 	hash := auth.BLAKE2b(nil)(key.Reveal())
 	for _, in := range l.instances {
 		in.wants(t, "before it is inserted", key.Reveal(), unknown)
@@ -221,9 +223,10 @@ func TestPlainSQL(t *testing.T) {
 	}
 }
 
-// The connection of the watcher dies without a sign: a revoked key goes on no longer than is promised, and afterwards
-// requests are answered from memory again.
-func TestWatcherHalfOpen(t *testing.T) {
+// TestWatcherSilent lets the watcher's connection die without a sign. A revoked key
+// is accepted no longer than promised, and later requests are answered from memory
+// again.
+func TestWatcherSilent(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	p, watchDSN := newProxy(t, dsn)
 	a := startPostgres(t, dsn, "", cache.Options{TTL: time.Hour})
@@ -236,10 +239,10 @@ func TestWatcherHalfOpen(t *testing.T) {
 		a.remembers(t, key)
 		b.remembers(t, key)
 		p.set(silent)
-		must(t, a.keyring.Revoke(t.Context(), r.ID))
+		must(t, a.manage.Revoke(t.Context(), r.ID))
 		at := time.Now()
 		a.wants(t, "revoked here", key, revoked)
-		t.Logf("refused after %v; sqlstore promises %v", b.refuses(t, "revoked behind a dead connection", key, at), interval+timeout)
+		t.Logf("refused after %v; sqlstore promises %v", b.refuses(t, "revoked while the connection is dead", key, at), interval+timeout)
 		p.set(passing)
 		b.remembers(t, l.valid[0].key)
 		b.wants(t, "when it is watched again", key, revoked)
@@ -248,35 +251,36 @@ func TestWatcherHalfOpen(t *testing.T) {
 	l.end()
 }
 
-// All connections die without a sign.
-func TestEverythingHalfOpen(t *testing.T) {
+// TestAllSilent lets all connections die without a sign.
+func TestAllSilent(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	p, through := newProxy(t, dsn)
 	a := startPostgres(t, dsn, "", cache.Options{})
 	b := startPostgres(t, through, "", cache.Options{LookupTimeout: 500 * time.Millisecond})
 	l := startLoad(t, a, b)
 	l.recovers()
-	l.writing.Lock() // b's writers would wait for ever
+	l.writing.Lock() // otherwise the writers of b would wait forever
 	resume := sync.OnceFunc(l.writing.Unlock)
 	defer resume()
 	r, key := a.create(t)
 	b.remembers(t, key)
 	p.set(silent)
-	must(t, a.keyring.Revoke(t.Context(), r.ID))
+	must(t, a.manage.Revoke(t.Context(), r.ID))
 	at := time.Now()
-	b.becomes(t, "behind dead connections", key, unavailable, accepted)
+	b.becomes(t, "all connections dead", key, unavailable, accepted)
 	if took := time.Since(at); took > bound {
 		t.Errorf("refused after %v", took)
 	}
 	l.fails(20)
 	p.set(passing)
-	b.refuses(t, "behind dead connections", key, at)
+	b.refuses(t, "all connections dead", key, at)
 	resume()
 	l.recovers()
 	l.end()
 }
 
-// A query that takes long: a client that leaves leaves nothing behind, the others get their answer.
+// TestSlowQuery checks a query that takes long. A client that leaves costs nothing,
+// and the others get their answer.
 func TestSlowQuery(t *testing.T) {
 	dsn := pgtest.DSN(t)
 	in := startPostgres(t, dsn, "", cache.Options{LookupTimeout: 10 * time.Minute})
@@ -285,7 +289,7 @@ func TestSlowQuery(t *testing.T) {
 	_, alone := in.create(t)
 	_, shared := in.create(t)
 	in.remembers(t, warm)
-	must(t, in.uses.Close()) // its writes would wait too
+	must(t, in.uses.Close()) // otherwise its writes would wait too
 
 	tx, err := db.Begin()
 	must(t, err)
@@ -315,7 +319,7 @@ func TestSlowQuery(t *testing.T) {
 	eventually(t, "an abandoned query gone", waiting(0))
 	eventually(t, "its goroutines gone", func() bool { return len(goroutines(`sqlstore\.\(\*Store\)\.Lookup`)) == 0 })
 
-	// The client that began the look-up leaves, and others with it; who came later stays.
+	// The client that began the lookup leaves, and so do others. Later ones stay.
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	left.Go(func() { goes(shared) })
@@ -326,24 +330,24 @@ func TestSlowQuery(t *testing.T) {
 		left.Go(func() { goes(shared) })
 	}
 	clients := func(n int) func() bool {
-		return func() bool { return len(goroutines(`cache\.\(\*Store\)\.LookupSnapshot`)) == n }
+		return func() bool { return len(goroutines(`cache\.\(\*Store\)\.Lookup`)) == n }
 	}
 	eventually(t, "all of them wait", clients(1+2*cap(stays)))
 	cancel()
 	left.Wait()
-	eventually(t, "who leaves is gone", clients(cap(stays)))
-	in.wants(t, "a key that is remembered", warm, accepted)
+	eventually(t, "the clients that leave are gone", clients(cap(stays)))
+	in.wants(t, "a key in memory", warm, accepted)
 	select {
 	case got := <-stays:
 		t.Errorf("an answer from a table that is locked: %q", got)
 	default:
 	}
-	eventually(t, "the query of those who stay goes on", waiting(1))
+	eventually(t, "the query of the clients that stay continues", waiting(1))
 	must(t, tx.Rollback())
 	for range cap(stays) {
 		if got := <-stays; got != accepted {
-			t.Errorf("who stayed gets %q", got)
+			t.Errorf("a client that stayed gets %q", got)
 		}
 	}
-	in.wants(t, "who left and comes back", alone, accepted)
+	in.wants(t, "a client that left and comes back", alone, accepted)
 }

@@ -19,12 +19,13 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/sqlstore"
-	"github.com/insigner/auth/sqlstore/pgtest"
 )
 
-// childEnv names the variable that makes the test binary an instance in a process of its own: its value is the
-// database's URL. It prints its own URL and serves until its standard input ends.
+// childEnv is the variable that makes the test binary an instance in its own
+// process. Its value is the URL of the database. The instance prints its own URL and
+// serves until its standard input ends.
 const childEnv = "AUTH_TEST_CHILD_DSN"
 
 func serveChild(dsn string) {
@@ -41,7 +42,7 @@ func serveChild(dsn string) {
 	}
 }
 
-// defaultInstance returns an instance as a program has it that sets no option.
+// defaultInstance returns an instance without options.
 func defaultInstance(dsn string) (*instance, error) {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
@@ -83,7 +84,8 @@ func startChild(t testing.TB, dsn string) string {
 	return strings.TrimSpace(line)
 }
 
-// Revocations in one process, seen by another, both under load: how long the other still says 200.
+// BenchmarkTwoProcesses revokes keys in one process and asks another, both under
+// load, and reports how long the other one still answers 200.
 //
 //	go test -run '^$' -bench TwoProcesses -benchtime 250x ./faults
 func BenchmarkTwoProcesses(b *testing.B) {
@@ -108,10 +110,10 @@ func TestTwoProcesses(t *testing.T) {
 
 type twoProcesses struct {
 	here   *instance
-	there  string // the other one's URL
+	there  string // the URL of the other process
 	client *http.Client
 
-	last, first []time.Duration // after Revoke returned: the last 200, the first 401
+	last, first []time.Duration // from the return of Revoke to the last 200 and the first 401
 	answers     func() int64
 }
 
@@ -126,7 +128,8 @@ func startTwoProcesses(t testing.TB) *twoProcesses {
 	return p
 }
 
-// load keeps both processes busy with requests of other keys, known and unknown ones, until the test ends.
+// load keeps both processes busy with other keys, known and unknown, until the test
+// ends.
 func (p *twoProcesses) load(t testing.TB) (answers func() int64) {
 	var keys []string
 	for range 100 {
@@ -143,7 +146,7 @@ func (p *twoProcesses) load(t testing.TB) (answers func() int64) {
 				for j := i; ctx.Err() == nil; j++ {
 					key, want := keys[j%len(keys)], accepted
 					if i >= 8 {
-						key, want = auth.NewKey().Reveal(), unknown
+						key, want = auth.Scheme{}.NewKey().Reveal(), unknown
 					}
 					if got := get(context.Background(), client, url, key); got != want {
 						t.Errorf("%q, want %q", got, want)
@@ -157,7 +160,8 @@ func (p *twoProcesses) load(t testing.TB) (answers func() int64) {
 	return n.Load
 }
 
-// revoke makes a key, lets the other process remember it, revokes it here and asks there, again and again.
+// revoke creates a key, waits until the other process has it in memory, revokes it
+// here and asks there again and again.
 func (p *twoProcesses) revoke(t testing.TB) {
 	r, key := p.here.create(t)
 	warm := make(chan bool, 1)
@@ -195,7 +199,7 @@ func (p *twoProcesses) revoke(t testing.TB) {
 	case <-refused:
 		t.Fatal("not accepted before it is revoked")
 	}
-	must(t, p.here.keyring.Revoke(context.Background(), r.ID))
+	must(t, p.here.manage.Revoke(context.Background(), r.ID))
 	committed := time.Now()
 	<-refused
 	p.last = append(p.last, max(0, last.Sub(committed)))
@@ -216,11 +220,12 @@ func (p *twoProcesses) report(t testing.TB) (last []time.Duration) {
 			n++
 		}
 	}
-	t.Logf("in %d cases there was a 200 after it; %d other requests meanwhile", n, p.answers())
+	t.Logf("in %d cases there was a 200 after it; %d other requests at the same time", n, p.answers())
 	return p.last
 }
 
-// quantile returns the smallest element that at least that part of all does not exceed.
+// quantile returns the smallest element that is not exceeded by that share of all
+// elements.
 func quantile(list []time.Duration, q float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(list))
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]

@@ -12,20 +12,21 @@ import (
 type mode int
 
 const (
-	passing mode = iota // bytes go on
-	silent              // they are swallowed, and connections stay open
-	cut                 // there are no connections
+	passing mode = iota // bytes are passed on
+	silent              // bytes are dropped, and connections stay open
+	cut                 // connections are closed
 )
 
-// A proxy stands between a client and the database. A connection that was silent once stays so.
+// A proxy stands between a client and the database. A connection that was silent
+// once stays silent.
 type proxy struct {
 	listener net.Listener
 	mu       sync.Mutex
 	mode     mode
-	conns    map[net.Conn]bool // and whether each is silent
+	conns    map[net.Conn]bool // whether each is silent
 }
 
-// newProxy returns a proxy and the URL of the database behind it.
+// newProxy returns a proxy, and the URL of the database through it.
 func newProxy(t *testing.T, dsn string) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
@@ -84,7 +85,7 @@ func (p *proxy) set(m mode) {
 	}
 }
 
-// copy passes on what src sends. The end of a silent connection is not passed on either.
+// copy passes on what src sends. The end of a silent connection is not passed on.
 func (p *proxy) copy(dst, src net.Conn) {
 	buf := make([]byte, 1<<16)
 	for {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
 )
 
@@ -21,24 +22,24 @@ func newSQLite(t *testing.T, path string, opts cache.Options) *instance {
 	return in
 }
 
-// One process can only read: it answers, its writes fail and say so, and it sees what another revokes after the time
-// to live.
+// TestSQLiteReadOnly opens the file for reading only. Requests are answered, writes
+// fail with an error, and a revocation by another process is seen after the TTL.
 func TestSQLiteReadOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	rw := newSQLite(t, path, cache.Options{})
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(1000)&_pragma=foreign_keys(1)")
 	must(t, err)
 	ro := startSQLite(t, db, cache.Options{TTL: 200 * time.Millisecond, UnknownTTL: time.Millisecond})
-	l := startLoad(t, rw) // it writes meanwhile
+	l := startLoad(t, rw) // it writes at the same time
 	l.healthy.Store(true)
 	for range 5 {
 		r, key := rw.create(t)
 		ro.remembers(t, key)
-		if err := ro.keyring.Revoke(t.Context(), r.ID); err == nil {
+		if err := ro.manage.Revoke(t.Context(), r.ID); err == nil {
 			t.Error("a revocation in a read-only database succeeded")
 		}
 		ro.wants(t, "after a revocation that failed", key, accepted)
-		must(t, rw.keyring.Revoke(t.Context(), r.ID))
+		must(t, rw.manage.Revoke(t.Context(), r.ID))
 		rw.wants(t, "revoked here", key, revoked)
 		ro.refuses(t, "revoked by another process", key, time.Now())
 	}
@@ -49,7 +50,8 @@ func TestSQLiteReadOnly(t *testing.T) {
 	l.end()
 }
 
-// The disk is full: what is remembered and what is stored is answered, a write says that it failed.
+// TestSQLiteDiskFull fills the disk. Requests are answered, from memory and from the
+// file, and writes fail with an error.
 func TestSQLiteDiskFull(t *testing.T) {
 	in := newSQLite(t, filepath.Join(t.TempDir(), "db"), cache.Options{TTL: 50 * time.Millisecond})
 	in.db.SetMaxOpenConns(1) // max_page_count is per connection
@@ -59,7 +61,7 @@ func TestSQLiteDiskFull(t *testing.T) {
 	execute(t, in.db, "PRAGMA max_page_count = 80")
 	var keys []issued
 	for {
-		r, key, err := in.keyring.Create(t.Context(), auth.Grant{Name: "test", Scopes: auth.Scopes{"documents.read"}})
+		r, key, err := in.manage.Create(t.Context(), keyring.Spec{Name: "test", Scopes: auth.Scopes{"documents.read"}})
 		if err != nil {
 			break
 		}
@@ -71,17 +73,17 @@ func TestSQLiteDiskFull(t *testing.T) {
 	l.grows(100)
 	for i, k := range keys[max(0, len(keys)-20):] {
 		in.wants(t, "stored before the disk was full", k.key, accepted)
-		if _, _, err := in.keyring.Rotate(t.Context(), k.record.ID, 0); err == nil {
-			continue // there was room for one more
+		if _, _, err := in.manage.Rotate(t.Context(), k.record.ID, 0); err == nil {
+			continue // there was still room
 		}
 		in.wants(t, "a rotation that failed", k.key, accepted)
-		if i%2 == 0 && in.keyring.Revoke(t.Context(), k.record.ID) == nil {
+		if i%2 == 0 && in.manage.Revoke(t.Context(), k.record.ID) == nil {
 			in.wants(t, "revoked on a full disk", k.key, revoked)
 		}
 	}
 	execute(t, in.db, "PRAGMA max_page_count = 100000")
 	for _, k := range keys[:min(20, len(keys))] {
-		must(t, in.keyring.Revoke(t.Context(), k.record.ID))
+		must(t, in.manage.Revoke(t.Context(), k.record.ID))
 		in.wants(t, "revoked when there is room again", k.key, revoked)
 	}
 	l.grows(100)
@@ -89,8 +91,9 @@ func TestSQLiteDiskFull(t *testing.T) {
 	l.end()
 }
 
-// The table cannot be read for a while: that is no answer, not a refusal.
-func TestSQLiteUnreadable(t *testing.T) {
+// TestSQLiteTableGone checks that requests get 503, not 401, while the table cannot
+// be read.
+func TestSQLiteTableGone(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		stale time.Duration
@@ -114,14 +117,14 @@ func TestSQLiteUnreadable(t *testing.T) {
 				l.fails(50)
 				time.Sleep(time.Until(expires))
 				if test.stale > 0 {
-					in.wants(t, "expired meanwhile", expiring, expired)
+					in.wants(t, "expired since", expiring, expired)
 				} else {
 					in.wants(t, "no table", l.valid[0].key, unavailable)
 				}
 				execute(t, in.db, "ALTER TABLE elsewhere RENAME TO api_keys")
 				r, key := in.create(t)
 				in.wants(t, "made afterwards", key, accepted)
-				must(t, in.keyring.Revoke(context.Background(), r.ID))
+				must(t, in.manage.Revoke(context.Background(), r.ID))
 				in.wants(t, "revoked afterwards", key, revoked)
 				l.recovers()
 				l.remembered.Store(false)

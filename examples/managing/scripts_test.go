@@ -1,0 +1,58 @@
+package managing
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
+)
+
+func TestScripts(t *testing.T) {
+	store := new(keyring.MemoryStore)
+	scheme, manager := newManager(store)
+	staff := manager.Unconfined("test")
+	ctx := t.Context()
+
+	var out strings.Builder
+	if err := deliver(ctx, manager, &out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Fields(out.String())
+	text := lines[len(lines)-1] // the key of the successor
+	key, err := scheme.ParseKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := staff.Find(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := narrow(ctx, staff, record.ID, record.Revision+1); !errors.Is(err, errStale) {
+		t.Errorf("narrow at another revision: got %v, want %v", err, errStale)
+	}
+	narrowed, err := narrow(ctx, staff, record.ID, record.Revision)
+	if err != nil {
+		t.Errorf("narrow: %v", err)
+	}
+	if want := (auth.Scopes{"documents.read"}); len(narrowed.Scopes) != 1 || narrowed.Scopes[0] != want[0] {
+		t.Errorf("scopes %v, want %v", narrowed.Scopes, want)
+	}
+	if err := printExpiring(ctx, staff); err != nil {
+		t.Errorf("printExpiring: %v", err)
+	}
+	if err := revokeFound(ctx, scheme, manager, text); err != nil {
+		t.Errorf("revokeFound: %v", err)
+	}
+	if record, err = staff.Get(ctx, record.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := record.Check(time.Now()); err != auth.ErrKeyRevoked {
+		t.Errorf("the key that was found: got %v, want %v", err, auth.ErrKeyRevoked)
+	}
+	if err := revokeFound(ctx, scheme, manager, "no key"); !errors.Is(err, auth.ErrInvalidFormat) {
+		t.Errorf("revokeFound of another text: got %v, want %v", err, auth.ErrInvalidFormat)
+	}
+}

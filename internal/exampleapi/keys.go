@@ -1,0 +1,66 @@
+package exampleapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
+)
+
+// PrintKeys creates four keys for an API that listens on addr, and prints them
+// with commands to try. If an earlier start has created them, or another
+// instance creates them now, it prints only the address.
+func PrintKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr) error {
+	addr := *listening.(*net.TCPAddr)
+	if addr.IP.IsUnspecified() {
+		addr.IP = net.IPv4(127, 0, 0, 1)
+	}
+	keys := manager.Unconfined("example")
+	soon := time.Now().Add(300 * time.Millisecond)
+	reading := auth.Scopes{"documents.read", "templates.read", "org.read"}
+	var secrets []string
+	for _, spec := range []keyring.Spec{
+		{Name: "full access", Scopes: auth.Scopes{"*"}, Once: "example"},
+		{Name: "read-only", Scopes: reading},
+		{Name: "expired", Scopes: reading, ExpiresAt: soon},
+		{Name: "revoked", Scopes: reading},
+	} {
+		spec.Owner = "org_1"
+		record, key, err := keys.Create(ctx, spec)
+		if errors.Is(err, keyring.ErrExists) {
+			fmt.Printf("Listening on http://%s. The keys of the first start stay valid.\n", &addr)
+			return nil
+		}
+		if err == nil && spec.Name == "revoked" {
+			err = keys.Revoke(ctx, record.ID)
+		}
+		if err != nil {
+			return err
+		}
+		secrets = append(secrets, key.Reveal())
+	}
+	time.Sleep(time.Until(soon)) // a key cannot be created expired
+
+	fmt.Print("These keys are for trying out. An API shows a key once, to its owner, and logs none.\n\n")
+	for i, name := range []string{"full access", "read-only", "expired", "revoked"} {
+		fmt.Printf("%-11s  %s\n", name, secrets[i])
+	}
+	for _, c := range []struct {
+		key           int
+		comment, curl string
+	}{
+		{0, "200: full access lists", "/documents"},
+		{0, "201: full access creates", `/documents -d '{"title": "Lease"}'`},
+		{1, "200: read-only lists", "/documents"},
+		{1, "403: read-only does not delete", "/documents/doc_1 -X DELETE"},
+		{2, "401: expired", "/documents"},
+		{3, "401: revoked", "/documents"},
+	} {
+		fmt.Printf("\n# %s\ncurl -i -H 'Authorization: Bearer %s' http://%s/api/v1%s\n", c.comment, secrets[c.key], &addr, c.curl)
+	}
+	return nil
+}

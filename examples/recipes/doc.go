@@ -1,0 +1,3 @@
+// Package recipes holds the tested programs of docs/recipes, one package for
+// each page.
+package recipes

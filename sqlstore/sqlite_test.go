@@ -214,17 +214,20 @@ func TestSQLiteLockedByAnother(t *testing.T) {
 	wantStored(t, s, inserting)
 }
 
-// Writers of one process take turns, also those of several pools. None fails,
-// and a writer whose client leaves gives up its turn.
+// Writers of one process take turns, also those of several pools. None waits in
+// SQLite, whose busy_timeout is 1 millisecond here. A writer whose client leaves
+// gives up its turn.
 func TestSQLiteWritersTakeTurns(t *testing.T) {
 	path := sqliteFile(t)
+	newSQLite(t, path)
 	var stores []*sqlstore.Store
 	for range 3 {
-		db := openSQLite(t, path)
-		execute(t, db, "PRAGMA user_version") // connects
+		db, err := sql.Open("sqlite", "file:"+path+
+			"?_pragma=busy_timeout(1)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_txlock=immediate")
+		must(t, err)
+		defer db.Close()
 		s, err := sqlstore.NewSQLite(db, &steady)
 		must(t, err)
-		must(t, s.Migrate(t.Context()))
 		stores = append(stores, s)
 	}
 	var wg sync.WaitGroup

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -63,8 +64,8 @@ func TestPublishedCatalog(t *testing.T) {
 	}
 }
 
-// TestPublishedCatalogIsACopy: a caller that changes the catalog does not change
-// it for others.
+// TestPublishedCatalogIsACopy: a caller that changes the catalog does not
+// change it for others.
 func TestPublishedCatalogIsACopy(t *testing.T) {
 	mine := auth.PublishedCatalog()
 	clear(mine)
@@ -80,11 +81,13 @@ func TestPublishedCatalogIsACopy(t *testing.T) {
 	}
 }
 
-// TestPublishedScopes tries a key with each published scope on a route for each.
+// TestPublishedScopes tries a key with each published scope on a route for
+// each.
 func TestPublishedScopes(t *testing.T) {
 	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	for _, held := range publishedScopes {
-		a := auth.New(newStore(scopedRecord(auth.Scope(held.scope))), &auth.Options{Scheme: auth.Scheme{Catalog: auth.PublishedCatalog()}})
+		opts := &auth.Options{Scheme: auth.Scheme{Catalog: auth.PublishedCatalog()}}
+		a := auth.New(newStore(scopedRecord(auth.Scope(held.scope))), opts)
 		covered := " " + held.covers + " "
 		for j, required := range publishedScopes {
 			want, wantStatus := false, 403
@@ -105,6 +108,7 @@ func TestPublishedScopes(t *testing.T) {
 
 func TestCatalogValidate(t *testing.T) {
 	small := auth.Catalog{{Scope: "documents.read"}, {Scope: "templates.*"}, {Scope: "admin"}}
+	const unlisted, invalid = "auth: the catalog does not list the scope %s", "auth: %s is not a valid scope"
 	for _, c := range []struct {
 		name    string
 		catalog auth.Catalog
@@ -114,23 +118,24 @@ func TestCatalogValidate(t *testing.T) {
 		{"small", small, nil, ""},
 		{"small", small, auth.Scopes{"documents.read"}, ""},
 		{"small", small, auth.Scopes{"documents.read", "templates.*", "admin"}, ""},
-		{"small", small, auth.Scopes{"templates.read"}, `auth: the catalog does not list the scope "templates.read"`}, // below a listed wildcard
-		{"small", small, auth.Scopes{"documents.*"}, `auth: the catalog does not list the scope "documents.*"`},
-		{"small", small, auth.Scopes{"documents:read"}, `auth: the catalog does not list the scope "documents:read"`},
-		{"small", small, auth.Scopes{"Admin"}, `auth: the catalog does not list the scope "Admin"`},
-		{"small", small, auth.Scopes{"*"}, `auth: the catalog does not list the scope "*"`},
-		{"small", small, auth.Scopes{"documents.read", "no.", "x.y"}, `auth: "no." is not a valid scope`},
-		{"small", small, auth.Scopes{"documents.read", "x.y", "no."}, `auth: the catalog does not list the scope "x.y"`},
-		{"small", small, auth.Scopes{""}, `auth: "" is not a valid scope`},
-		{"small", small, auth.Scopes{goodKey}, "auth: the catalog does not list the scope (not shown: 48 bytes that may hold a key)"},
+		{"small", small, auth.Scopes{"templates.read"}, fmt.Sprintf(unlisted, `"templates.read"`)},
+		// a wildcard counts only as itself
+		{"small", small, auth.Scopes{"documents.*"}, fmt.Sprintf(unlisted, `"documents.*"`)},
+		{"small", small, auth.Scopes{"documents:read"}, fmt.Sprintf(unlisted, `"documents:read"`)},
+		{"small", small, auth.Scopes{"Admin"}, fmt.Sprintf(unlisted, `"Admin"`)},
+		{"small", small, auth.Scopes{"*"}, fmt.Sprintf(unlisted, `"*"`)},
+		{"small", small, auth.Scopes{"documents.read", "no.", "x.y"}, fmt.Sprintf(invalid, `"no."`)},
+		{"small", small, auth.Scopes{"documents.read", "x.y", "no."}, fmt.Sprintf(unlisted, `"x.y"`)},
+		{"small", small, auth.Scopes{""}, fmt.Sprintf(invalid, `""`)},
+		{"small", small, auth.Scopes{goodKey}, fmt.Sprintf(unlisted, "(not shown: 48 bytes that may hold a key)")},
 		{"empty", auth.Catalog{}, nil, ""},
-		{"empty", auth.Catalog{}, auth.Scopes{"*"}, `auth: the catalog does not list the scope "*"`},
+		{"empty", auth.Catalog{}, auth.Scopes{"*"}, fmt.Sprintf(unlisted, `"*"`)},
 		{"nil", nil, nil, ""},
 		{"nil", nil, auth.Scopes{"any.thing", "*", "x.*", "any", "a:b"}, ""},
-		{"nil", nil, auth.Scopes{"any", "no."}, `auth: "no." is not a valid scope`},
-		{"an invalid scope", auth.Catalog{{Scope: "no."}}, auth.Scopes{"no."}, `auth: "no." is not a valid scope`},
-		{"published", auth.PublishedCatalog(), auth.Scopes{"templates.*"}, `auth: the catalog does not list the scope "templates.*"`},
-		{"published", auth.PublishedCatalog(), auth.Scopes{"org.write"}, `auth: the catalog does not list the scope "org.write"`},
+		{"nil", nil, auth.Scopes{"any", "no."}, fmt.Sprintf(invalid, `"no."`)},
+		{"an invalid scope", auth.Catalog{{Scope: "no."}}, auth.Scopes{"no."}, fmt.Sprintf(invalid, `"no."`)},
+		{"published", auth.PublishedCatalog(), auth.Scopes{"templates.*"}, fmt.Sprintf(unlisted, `"templates.*"`)},
+		{"published", auth.PublishedCatalog(), auth.Scopes{"org.write"}, fmt.Sprintf(unlisted, `"org.write"`)},
 	} {
 		if got := errorText(c.catalog.Validate(c.scopes...)); got != c.want {
 			t.Errorf("%s catalog: Validate(%v): %q, want %q", c.name, c.scopes, got, c.want)

@@ -81,13 +81,16 @@ func plainCovers(s, required string) bool {
 }
 
 // FuzzAuthorization: Bearer and Authenticate read any field values as the plain
-// parser does. The store is asked exactly when it should be. Fields that a proxy
-// has joined are read as the fields themselves.
+// parser does. The store is asked exactly when it should be. Fields that a
+// proxy has joined are read as the fields themselves.
 func FuzzAuthorization(f *testing.F) {
-	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer " + goodKey, "bEARER   " + goodKey + " \t", "Bearer\t" + goodKey,
+	for _, s := range []string{"", "Bearer", "Bearer ", "Bearer " + goodKey,
+		"bEARER   " + goodKey + " \t", "Bearer\t" + goodKey,
 		"Basic aXNrXzp4", "Bearer isk_", "Bearer isk_short", "Bearer ISK_" + goodKey[4:], "Bearer " + goodKey + ",",
-		"Bearer, " + goodKey, "Bearer \t" + goodKey, "Bearer " + goodKey[:47] + "=", "\u212aearer x", "Bearer \xff", "bearer isk_\n",
-		"Bearer sk_1", "Bearer x_old", "Bearer isk_old", "Bearer sk_" + strings.Repeat("x", 509), "Bearer sk_" + strings.Repeat("x", 510)} {
+		"Bearer, " + goodKey, "Bearer \t" + goodKey, "Bearer " + goodKey[:47] + "=", "\u212aearer x",
+		"Bearer \xff", "bearer isk_\n",
+		"Bearer sk_1", "Bearer x_old", "Bearer isk_old", "Bearer sk_" + strings.Repeat("x", 509),
+		"Bearer sk_" + strings.Repeat("x", 510)} {
 		f.Add(s, "", uint8(1))
 		f.Add(s, s, uint8(2))
 		f.Add(s, "", uint8(2))
@@ -153,10 +156,13 @@ func FuzzAuthorization(f *testing.F) {
 // returns it, and the hint discloses at most four characters. A Scheme panics
 // exactly if its prefix is invalid.
 func FuzzParseKey(f *testing.F) {
-	for _, prefix := range []string{"", "isk_", "acme_live_", "_", "x", "a b_", "sk_", strings.Repeat("p", 31) + "_", strings.Repeat("p", 32) + "_"} {
+	longest := strings.Repeat("p", 31) + "_"
+	for _, prefix := range []string{"", "isk_", "acme_live_", "_", "x", "a b_", "sk_", longest, "p" + longest} {
 		for _, s := range []string{"", prefix, prefix + goodKey[4:], prefix + goodKey[5:], prefix + goodKey[4:] + "x",
-			"x" + prefix + goodKey[4:], prefix + strings.Repeat("\u00e9", 22), prefix + goodKey[4:47] + "=", prefix + goodKey[4:47] + "\n",
-			"sk_", "_old", "sk_" + goodKey, "sk_" + strings.Repeat("x", 509), "sk_" + strings.Repeat("x", 510), "sk_0123456789abcdefghi\u00e9abc"} {
+			"x" + prefix + goodKey[4:], prefix + strings.Repeat("\u00e9", 22), prefix + goodKey[4:47] + "=",
+			prefix + goodKey[4:47] + "\n",
+			"sk_", "_old", "sk_" + goodKey, "sk_" + strings.Repeat("x", 509), "sk_" + strings.Repeat("x", 510),
+			"sk_0123456789abcdefghi\u00e9abc"} {
 			f.Add(prefix, s)
 		}
 	}
@@ -178,7 +184,8 @@ func FuzzParseKey(f *testing.F) {
 			t.Errorf("prefix %q: Validate: %v, want valid: %v", prefix, err, valid)
 		}
 		if !valid {
-			if message := panicOf(func() { scheme.ParseKey(s) }); !strings.HasPrefix(message, "auth.Scheme.ParseKey: ") {
+			message := panicOf(func() { scheme.ParseKey(s) })
+			if !strings.HasPrefix(message, "auth.Scheme.ParseKey: ") {
 				t.Errorf("prefix %q: panic %q", prefix, message)
 			}
 			return
@@ -217,7 +224,7 @@ func FuzzParseKey(f *testing.F) {
 		if end != "" && len(end) != 4 {
 			t.Errorf("%q: the hint of %q discloses %q", prefix, s, end)
 		}
-		if len(s) < 24 && hint != "…" {
+		if utf8.RuneCountInString(s) < 24 && hint != "…" {
 			t.Errorf("%q: the hint of %q is %q, want …", prefix, s, hint)
 		}
 		if !utf8.ValidString(hint) {
@@ -237,11 +244,14 @@ func FuzzParseKey(f *testing.F) {
 // FuzzCovers: Covers and ParseScope agree with an oracle that goes segment by
 // segment.
 func FuzzCovers(f *testing.F) {
-	texts := []string{"*", "", ".", "documents", "documents.*", "documents.read", "documentsx.read", "documents.fields.read",
+	texts := []string{"*", "", ".", "documents", "documents.*", "documents.read", "documentsx.read",
+		"documents.fields.read",
 		"documents.fields.*", "documents.", ".read", "*.read", "documents.*.read", "documents..read", "documents.re*",
 		"Documents.read", "Documents.*", "bulk_sends.read", "a.b.c.d.e", "a-b.*", "documents.read ", "**", ".*", "*.*",
-		"documents:read", "documents:*", "documents:fields.read", "documents.fields:*", "documents:", ":", ":*", "documents.:*", "admin", "Admin",
-		strings.Repeat("a", 255), strings.Repeat("a", 256), strings.Repeat("a", 253) + ".*", strings.Repeat("a", 253) + ".b", strings.Repeat("a", 254) + ".*"}
+		"documents:read", "documents:*", "documents:fields.read", "documents.fields:*", "documents:", ":",
+		":*", "documents.:*", "admin", "Admin",
+		strings.Repeat("a", 255), strings.Repeat("a", 256), strings.Repeat("a", 253) + ".*",
+		strings.Repeat("a", 253) + ".b", strings.Repeat("a", 254) + ".*"}
 	for i, a := range texts {
 		for _, b := range []string{a, texts[(i+1)%len(texts)], "documents.read", "documents:read", "documents.*", "*"} {
 			f.Add(a, b)
@@ -270,9 +280,10 @@ func FuzzCovers(f *testing.F) {
 	})
 }
 
-// FuzzProblem: a Problem survives JSON, is an error of one line, and is answered
-// as it is if its status is one of an error. What a client reads from a refusal
-// is what ProblemFor says of its error, with the realm that the host gave.
+// FuzzProblem: a Problem survives JSON, is an error of one line, and is
+// answered as it is if its status is one of an error. What a client reads from
+// a refusal is what ProblemFor says of its error, with the realm that the host
+// gave.
 func FuzzProblem(f *testing.F) {
 	f.Add("api", "https://docs.insigner.com/errors/", "documents.delete", "/r/1", uint16(400))
 	f.Add(`a"b\c`, "/errors/", "a.b", "", uint16(1))
@@ -285,7 +296,8 @@ func FuzzProblem(f *testing.F) {
 		if scope != "" {
 			p.RequiredScopes = auth.Scopes{auth.Scope(scope), auth.Scope(text)}
 		}
-		if line := p.Error(); strings.ContainsFunc(line, func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }) {
+		odd := func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }
+		if line := p.Error(); strings.ContainsFunc(line, odd) {
 			t.Errorf("%+v: the error is %q", p, line)
 		}
 		own := p.Status >= 400 && p.Status <= 599
@@ -312,7 +324,8 @@ func FuzzProblem(f *testing.F) {
 
 		var refusal error
 		var a *auth.Authenticator
-		opts := &auth.Options{Realm: realm, ProblemBase: base, ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) bool {
+		opts := &auth.Options{Realm: realm, ProblemBase: base, ErrorHandler: func(_ http.ResponseWriter,
+			_ *http.Request, err error) bool {
 			refusal = err
 			return false
 		}}
@@ -363,7 +376,8 @@ func FuzzProblem(f *testing.F) {
 	})
 }
 
-// realmOf reads the realm's quoted-string (RFC 9110 section 5.6.4) byte by byte.
+// realmOf reads the realm's quoted-string (RFC 9110 section 5.6.4) byte by
+// byte.
 func realmOf(challenge string) (string, bool) {
 	s, ok := strings.CutPrefix(challenge, `Bearer realm="`)
 	var realm []byte
@@ -386,7 +400,8 @@ func realmOf(challenge string) (string, bool) {
 // text comes back in lower case.
 func FuzzParseHash(f *testing.F) {
 	full := strings.Repeat("0123456789abcdef", 4)
-	for _, s := range []string{"", full, strings.ToUpper(full), full[1:], full + "0", full[:63] + "g", "0x" + full[2:], full[:63] + "\n"} {
+	for _, s := range []string{"", full, strings.ToUpper(full), full[1:], full + "0",
+		full[:63] + "g", "0x" + full[2:], full[:63] + "\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -437,7 +452,8 @@ func FuzzLog(f *testing.F) {
 		copy(hash[:], bytes)
 		scheme := auth.Scheme{Hashers: []auth.Hasher{func(string) auth.Hash { return hash }}}
 		text := before + after
-		plain := !slices.ContainsFunc(strings.FieldsFunc(text, func(c rune) bool { return !strings.ContainsRune(keyChars, c) }),
+		plain := !slices.ContainsFunc(strings.FieldsFunc(text,
+			func(c rune) bool { return !strings.ContainsRune(keyChars, c) }),
 			func(word string) bool { return len(word) >= 44 })
 		if got := loggedError(t, auth.Scheme{}, goodKey, text); plain && got != string([]rune(text)) {
 			t.Errorf("%q is logged as %q", text, got)
@@ -446,7 +462,8 @@ func FuzzLog(f *testing.F) {
 		spellings := []string{
 			hash.String(), strings.ToUpper(hash.String()), string(hash[:]), goodKey,
 			fmt.Sprintf("%q", hash[:]), fmt.Sprintf("%+q", hash[:]), fmt.Sprint(hash[:]), fmt.Sprintf("%#v", hash[:]),
-			fmt.Sprintf("% x", hash[:]), fmt.Sprintf("%#x", hash[:]), fmt.Sprintf("%o", hash[:]), fmt.Sprintf("%b", hash[:]), fmt.Sprintf("%U", hash[:]),
+			fmt.Sprintf("% x", hash[:]), fmt.Sprintf("%#x", hash[:]), fmt.Sprintf("%o", hash[:]),
+			fmt.Sprintf("%b", hash[:]), fmt.Sprintf("%U", hash[:]),
 			fmt.Sprintf("%c", hash[:]), fmt.Sprintf("%x", hash.String()), fmt.Sprint([]byte(hash.String())),
 			url.QueryEscape(string(hash[:])), url.PathEscape(string(hash[:])),
 			base64.StdEncoding.EncodeToString(hash[:]), base64.RawURLEncoding.EncodeToString(hash[:]),

@@ -62,6 +62,10 @@ func TestHint(t *testing.T) {
 		{"", "isk_" + any16 + "123", "…"},
 		{"", "isk_" + any20, "isk_…WXYZ"},
 
+		// Characters count, not bytes.
+		{"", strings.Repeat("é", 19) + "WXYZ", "…"},
+		{"", strings.Repeat("é", 20) + "WXYZ", "…WXYZ"},
+
 		// After a long prefix, too little of a key may be left to show some.
 		{strings.Repeat("p", 31) + "_", strings.Repeat("p", 31) + "_", "…"},
 		{strings.Repeat("p", 31) + "_", strings.Repeat("p", 31) + "_WXYZ", "…"},
@@ -103,6 +107,7 @@ func TestKeyPrintsAsHint(t *testing.T) {
 		}
 	}
 	type element struct{ K auth.Key }
+	inXML, byKey := element{k}, map[auth.Key]int{k: 1}
 	for _, c := range []struct {
 		name string
 		text []byte
@@ -111,8 +116,8 @@ func TestKeyPrintsAsHint(t *testing.T) {
 	}{
 		{"JSON", first(json.Marshal(k)), second(json.Marshal(k)), `"` + hint + `"`},
 		{"JSON, pointer", first(json.Marshal(&k)), second(json.Marshal(&k)), `"` + hint + `"`},
-		{"JSON, map key", first(json.Marshal(map[auth.Key]int{k: 1})), second(json.Marshal(map[auth.Key]int{k: 1})), `{"` + hint + `":1}`},
-		{"XML", first(xml.Marshal(element{k})), second(xml.Marshal(element{k})), "<element><K>" + hint + "</K></element>"},
+		{"JSON, map key", first(json.Marshal(byKey)), second(json.Marshal(byKey)), `{"` + hint + `":1}`},
+		{"XML", first(xml.Marshal(inXML)), second(xml.Marshal(inXML)), "<element><K>" + hint + "</K></element>"},
 		{"text", first(k.MarshalText()), second(k.MarshalText()), hint},
 	} {
 		if string(c.text) != c.want || c.err != nil {
@@ -146,7 +151,8 @@ type holder struct {
 
 // holders returns values that hold k.
 func holders(k auth.Key) map[string]any {
-	in := &holder{"n", k, &k, k, &k, k, []auth.Key{k}, [1]auth.Key{k}, map[string]auth.Key{"k": k}, map[auth.Key]string{k: "k"}, nil}
+	in := &holder{"n", k, &k, k, &k, k, []auth.Key{k}, [1]auth.Key{k},
+		map[string]auth.Key{"k": k}, map[auth.Key]string{k: "k"}, nil}
 	out := &holder{nested: in, any: in}
 	return map[string]any{
 		"key":             k,
@@ -252,9 +258,9 @@ func walk(b *bytes.Buffer, v reflect.Value, depth int) {
 	}
 }
 
-// TestKeyIsNotPointerShaped: an interface stores a struct of one pointer as that
-// pointer. Printers that read unexported fields with package unsafe take it for
-// the address of the struct, and end the process.
+// TestKeyIsNotPointerShaped: an interface stores a struct of one pointer as
+// that pointer. Printers that read unexported fields with package unsafe take
+// it for the address of the struct, and end the process.
 func TestKeyIsNotPointerShaped(t *testing.T) {
 	word := unsafe.Sizeof(uintptr(0))
 	for _, c := range []struct {
@@ -280,8 +286,8 @@ func TestKeyIsNotPointerShaped(t *testing.T) {
 	}
 }
 
-// TestKeyInPanic panics with a key in another process and reads what the runtime
-// prints.
+// TestKeyInPanic panics with a key in another process and reads what the
+// runtime prints.
 func TestKeyInPanic(t *testing.T) {
 	k := mustKey(goodKey)
 	values := []any{k, &k, struct{ k auth.Key }{k}, fmt.Errorf("with %v", k), []auth.Key{k}}

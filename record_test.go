@@ -56,22 +56,27 @@ func TestCheck(t *testing.T) {
 		{"the instant, seen from the east", now.In(east), never, never, now, auth.ErrKeyExpired},
 		{"to go, written in the west", now, never, never, now.Add(1).In(west), nil},
 		{"the instant, written in the west", now, never, never, now.In(west), auth.ErrKeyExpired},
-		{"past, though the clock of the east shows a later hour", now, never, never, now.Add(-time.Hour).In(east), auth.ErrKeyExpired},
-		{"to come, though the clock of the west shows an earlier hour", now, never, never, now.Add(time.Hour).In(west), nil},
+		{"past, though the clock of the east shows a later hour", now, never, never,
+			now.Add(-time.Hour).In(east), auth.ErrKeyExpired},
+		{"to come, though the clock of the west shows an earlier hour", now, never, never,
+			now.Add(time.Hour).In(west), nil},
 
 		// The ends of time.
 		{"year 1", now, never, never, time.Date(1, 1, 1, 0, 0, 0, 1, time.UTC), auth.ErrKeyExpired},
-		{"the first instant of year 1 is the zero time: never", now, never, never, time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC), nil},
+		{"the first instant of year 1 is the zero time: never", now, never, never, time.Date(1, 1, 1, 0, 0, 0,
+			0, time.UTC), nil},
 		{"the same in another zone", now, never, never, time.Time{}.In(east), nil},
 		{"never revoked, in another zone", now, time.Time{}.In(east), time.Time{}.In(west), never, nil},
 		{"year 0", now, never, never, time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), auth.ErrKeyExpired},
-		{"1883, before what a monotonic time can hold", now, never, never, time.Date(1883, 1, 1, 0, 0, 0, 0, time.UTC), auth.ErrKeyExpired},
+		{"1883, before what a monotonic time can hold", now, never, never, time.Date(1883, 1, 1, 0, 0, 0, 0,
+			time.UTC), auth.ErrKeyExpired},
 		{"1970", now, never, never, time.Unix(0, 0), auth.ErrKeyExpired},
 		{"2262, after what UnixNano can hold", now, never, never, time.Date(2262, 12, 1, 0, 0, 0, 0, time.UTC), nil},
 		{"9999", now, never, never, time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), nil},
 		{"20000", now, never, never, year20000, nil},
 		{"in year 20000, the instant", year20000, never, never, year20000, auth.ErrKeyExpired},
-		{"in year 20000, 9999 is past", year20000, never, never, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), auth.ErrKeyExpired},
+		{"in year 20000, 9999 is past", year20000, never, never, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC),
+			auth.ErrKeyExpired},
 	} {
 		r := auth.Record{RevokedAt: c.revoked, DisabledAt: c.disabled, ExpiresAt: c.expires}
 		if got := r.Check(c.now); got != c.want {
@@ -109,9 +114,10 @@ func TestCheckByWallClock(t *testing.T) {
 		{-time.Hour, -time.Hour, auth.ErrKeyExpired},
 	} {
 		r := auth.Record{ExpiresAt: byTwoClocks(t, now, c.wall, c.monotonic)}
-		for name, now := range map[string]time.Time{"now": now, "now without monotonic reading": now.Round(0), "now in UTC": now.UTC()} {
+		for name, now := range map[string]time.Time{"now": now, "wall clock only": now.Round(0), "in UTC": now.UTC()} {
 			if got := r.Check(now); got != c.want {
-				t.Errorf("%s: %v by the wall clock, %v by the monotonic one: %v, want %v", name, c.wall, c.monotonic, got, c.want)
+				t.Errorf("%s: %v by the wall clock, %v by the monotonic: %v, want %v", name, c.wall,
+					c.monotonic, got, c.want)
 			}
 		}
 	}
@@ -209,7 +215,10 @@ func recordHolders(r auth.Record) map[string]any {
 
 func TestRecordPrintsNoHash(t *testing.T) {
 	r := fullRecord()
-	for _, text := range []string{goodHash.String(), fmt.Sprint(goodHash[:]), fmt.Sprintf("%X", goodHash[:]), fmt.Sprintf("%#v", goodHash[:]), string(goodHash[:])} {
+	for _, text := range []string{
+		goodHash.String(), string(goodHash[:]),
+		fmt.Sprint(goodHash[:]), fmt.Sprintf("%X", goodHash[:]), fmt.Sprintf("%#v", goodHash[:]),
+	} {
 		if !leaksHash(text, goodHash) {
 			t.Fatalf("leaksHash does not find it in %q", text)
 		}

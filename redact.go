@@ -286,8 +286,8 @@ func unescape(text string) (length, value int) {
 }
 
 // number returns the value of the digits at the start of text, and how many
-// there are. It reads at most one more than a hash has, and cuts a value that is
-// too large for a rune.
+// there are. It reads at most one more than a hash has, and cuts a value that
+// is too large for a rune.
 func number(text string, base int) (value, length int) {
 	for length < len(text) && length <= 2*len(Hash{}) && digit(text[length]) < base {
 		value = min(value*base+digit(text[length]), utf8.MaxRune+1)

@@ -340,8 +340,9 @@ var invalidSchemes = func() map[string]auth.Scheme {
 		`the prefix "` + long + `"` + rule:                            prefix(long),
 		"the prefix (not shown: 48 bytes that may hold a key)" + rule: prefix(goodKey),
 		"one of the hashers is nil":                                   {Hashers: []auth.Hasher{auth.SHA256(nil), nil}},
-		`the catalog lists "no.", which is not a valid scope`:         {Catalog: auth.Catalog{{Scope: "a.b"}, {Scope: "no."}}},
-		`the catalog lists "", which is not a valid scope`:            {Catalog: auth.Catalog{{}}},
+		`the catalog lists "no.", which is not a valid scope`: {Catalog: auth.Catalog{{Scope: "a.b"},
+			{Scope: "no."}}},
+		`the catalog lists "", which is not a valid scope`: {Catalog: auth.Catalog{{}}},
 		"the catalog lists (not shown: 56 bytes that may hold a key), which is not a valid scope": {
 			Catalog: auth.Catalog{{Scope: "Bearer " + goodKey + " "}}},
 	}
@@ -389,11 +390,13 @@ func TestInvalidSchemePanics(t *testing.T) {
 	}
 }
 
-// TestSchemeIsCopied: what the host changes in a Scheme after New has no effect.
+// TestSchemeIsCopied: what the host changes in a Scheme after New has no
+// effect.
 func TestSchemeIsCopied(t *testing.T) {
 	hashers := []auth.Hasher{auth.BLAKE2b(nil)}
 	catalog := auth.Catalog{{Scope: "documents.read"}}
-	a := auth.New(newStore(goodRecord()), &auth.Options{Scheme: auth.Scheme{Hashers: hashers, Catalog: catalog}})
+	scheme := auth.Scheme{Hashers: hashers, Catalog: catalog}
+	a := auth.New(newStore(goodRecord()), &auth.Options{Scheme: scheme})
 	hashers[0] = nil
 	catalog[0].Scope = "x"
 	if _, err := a.Authenticate(requestWith(goodKey)); err != nil {

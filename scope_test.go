@@ -177,7 +177,9 @@ func TestInvalidScope(t *testing.T) {
 		if c.valid {
 			continue
 		}
-		for _, required := range []auth.Scope{"*", "documents", "documents.*", "documents:*", "documents.read", "documents.fields.read", "a", "a.b"} {
+		for _, required := range []auth.Scope{
+			"*", "documents", "documents.*", "documents:*", "documents.read", "documents.fields.read", "a", "a.b",
+		} {
 			if s.Covers(required) {
 				t.Errorf("%.40q covers %s", s, required)
 			}

@@ -36,14 +36,18 @@ import (
 // another. A subtest that fails quotes its rule. If the store keeps no events,
 // the subtests about events are skipped.
 //
-// newStore returns an empty store, a new one for each subtest. It registers what
-// must be closed with t.Cleanup.
+// newStore returns an empty store, a new one for each subtest. It registers
+// what must be closed with t.Cleanup.
 //
 // The records are such as a [keyring.Manager] writes. An ID is a UUID in
-// canonical form. A text is valid UTF-8 without NUL and has at most 255 bytes;
-// there are at most 256 scopes, and at most 64 entries and 16 kB of metadata. A
-// time lies in the years 1900 to 9999. For a store that takes only other IDs, or
-// only owners that it knows, use [TestStoreWith].
+// canonical form. A text is valid UTF-8 without NUL and has at most 255 bytes.
+// There are at most 256 scopes, and at most 64 entries and 16 kB of metadata. A
+// time lies in the years 1900 to 9999. A store may refuse an invalid scope. For
+// a store that takes only other IDs, or only owners that it knows, use
+// [TestStoreWith].
+//
+// TestStore cannot make a row that the store cannot read, nor a database that
+// drops a write. What the contract says about those, test yourself.
 //
 // Run it with the race detector too: some of the subtests call the store from
 // many goroutines at once.
@@ -93,8 +97,8 @@ func TestStoreWith(t *testing.T, newStore func(t *testing.T) keyring.Store, opts
 // [auth.Watcher] says as can be checked without a change. It runs a subtest for
 // each rule, one after another. A subtest that fails quotes its rule.
 //
-// newStore returns a store that holds these records and no others, a new one for
-// each subtest. It registers what must be closed with t.Cleanup.
+// newStore returns a store that holds these records and no others, a new one
+// for each subtest. It registers what must be closed with t.Cleanup.
 //
 // The records are such that most tables can hold them: an ID is a decimal
 // number, and a time has whole seconds and lies in the years 2000 to 2037.

@@ -335,7 +335,8 @@ func mixedIDs() func() string {
 }
 
 func TestStoreWithOwnIDs(t *testing.T) {
-	authtest.TestStoreWith(t, func(*testing.T) keyring.Store { return newTable() }, &authtest.StoreOptions{NewID: mixedIDs()})
+	newStore := func(*testing.T) keyring.Store { return newTable() }
+	authtest.TestStoreWith(t, newStore, &authtest.StoreOptions{NewID: mixedIDs()})
 }
 
 // These faults show only with IDs that are text.
@@ -349,15 +350,17 @@ func TestStoreWithOwnIDsRejectsBrokenStores(t *testing.T) {
 				return t.insert(r)
 			}
 		}},
-		{"IDs are sorted by language", "List orders by ID byte by byte", false, ordering(func(a, b keyring.Position) int {
-			return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(strings.ToLower(a.ID), strings.ToLower(b.ID)),
-				cmp.Compare(a.ID, b.ID))
-		})},
-		{"IDs are sorted without signs", "List orders by ID byte by byte", false, ordering(func(a, b keyring.Position) int {
-			letters := strings.NewReplacer("-", "", "_", "")
-			return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(letters.Replace(a.ID), letters.Replace(b.ID)),
-				cmp.Compare(a.ID, b.ID))
-		})},
+		{"IDs are sorted by language", "List orders by ID byte by byte", false, ordering(
+			func(a, b keyring.Position) int {
+				return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(strings.ToLower(a.ID), strings.ToLower(b.ID)),
+					cmp.Compare(a.ID, b.ID))
+			})},
+		{"IDs are sorted without signs", "List orders by ID byte by byte", false, ordering(
+			func(a, b keyring.Position) int {
+				letters := strings.NewReplacer("-", "", "_", "")
+				return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(letters.Replace(a.ID), letters.Replace(b.ID)),
+					cmp.Compare(a.ID, b.ID))
+			})},
 	} {
 		t.Run(f.what, func(t *testing.T) {
 			for _, c := range authtest.Cases() {

@@ -35,43 +35,38 @@ func (p *probe) one(what string, want error, call func(i int) error) (winner int
 	return winner, won == 1
 }
 
+// oneInsert reports that not exactly one of the records is inserted at the same
+// time, or that something is left of another one, as lacks finds.
+func (p *probe) oneInsert(what string, list []*auth.Record, lacks func(r *auth.Record)) {
+	winner, ok := p.one(what, keyring.ErrExists, func(i int) error { return p.keys.Insert(p.ctx, list[i]) })
+	if !ok {
+		return
+	}
+	p.holds(list[winner])
+	for i, r := range list {
+		if i != winner {
+			lacks(r)
+		}
+	}
+}
+
 var concurrencyCases = []storeCase{
 	{name: "Insert of one ID at the same time", rule: taken + " " + concurrent, check: func(p *probe) {
 		for round := range 3 {
-			list := p.records(100 * (round + 1))[100*round:]
+			list := p.records((round + 1) * workers)[round*workers:]
 			for _, r := range list {
 				r.ID = list[0].ID
 			}
-			winner, ok := p.one("Insert of one ID", keyring.ErrExists, func(i int) error { return p.keys.Insert(p.ctx, list[i]) })
-			if !ok {
-				return
-			}
-			for i := range workers {
-				if i == winner {
-					p.holds(list[i])
-				} else {
-					p.lacksHash(list[i])
-				}
-			}
+			p.oneInsert("Insert of one ID", list, p.lacksHash)
 		}
 	}},
 	{name: "Insert of one hash at the same time", rule: taken + " " + concurrent, check: func(p *probe) {
 		for round := range 3 {
-			list := p.records(100 * (round + 1))[100*round:]
+			list := p.records((round + 1) * workers)[round*workers:]
 			for _, r := range list {
 				r.Hash = list[0].Hash
 			}
-			winner, ok := p.one("Insert of one hash", keyring.ErrExists, func(i int) error { return p.keys.Insert(p.ctx, list[i]) })
-			if !ok {
-				return
-			}
-			for i := range workers {
-				if i == winner {
-					p.holds(list[i])
-				} else {
-					p.lacksID(list[i].ID)
-				}
-			}
+			p.oneInsert("Insert of one hash", list, func(r *auth.Record) { p.lacksID(r.ID) })
 		}
 	}},
 	{name: "Update of one revision at the same time", rule: updates + " " + conflicts + " So of many calls with one " +

@@ -48,8 +48,8 @@ func lookFirst(when func(successor *auth.Record) bool) func(t *table) {
 	}
 }
 
-// slowly makes changes take half a moment: they come after what another call has
-// looked at, and before what it changes.
+// slowly makes changes take half a moment: they come after what another call
+// has looked at, and before what it changes.
 func slowly(t *table) {
 	t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
 		time.Sleep(moment / 2)
@@ -65,8 +65,8 @@ func slowly(t *table) {
 	}
 }
 
-// insertFirst breaks Insert: it looks whether something is taken first, and adds
-// later.
+// insertFirst breaks Insert: it looks whether something is taken first, and
+// adds later.
 func insertFirst(same func(a, b *auth.Record) bool) func(t *table) {
 	return func(t *table) {
 		t.onInsert = func(_ context.Context, r *auth.Record) error {
@@ -117,9 +117,9 @@ var concurrencyFaults = []fault{
 		func(a, b *auth.Record) bool { return a.Hash == b.Hash })},
 	{"Update compares the revision, and writes later", "Update of one revision at the same time", true, lookFirst(
 		func(successor *auth.Record) bool { return successor == nil })},
-	{"Update fails as soon as another one is in progress", "Update of one revision at the same time", false, failingTogether(
+	{"Update fails while another one is in progress", "Update of one revision at the same time", false, failingTogether(
 		func(*auth.Record, *auth.Record) bool { return true })},
-	{"Update compares the revision, and inserts the successor later", "Update with successors at the same time", true, lookFirst(
+	{"Update compares the revision, and rotates later", "Update with successors at the same time", true, lookFirst(
 		func(successor *auth.Record) bool { return successor != nil })},
 	{"Update looks whether the hash of the successor is taken, and adds it later",
 		"Update with one successor hash at the same time", true, func(t *table) {
@@ -143,30 +143,32 @@ var concurrencyFaults = []fault{
 		}},
 	{"late revisions cannot be written at the same time", "Update of many records at the same time", true, failingTogether(
 		func(r, successor *auth.Record) bool { return successor == nil && r.Revision > 8 })},
-	{"Update inserts the successor though the record was deleted", "Update and Delete at the same time", true, func(t *table) {
-		slowly(t)
-		t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
-			_, before := t.get(r.ID)
-			time.Sleep(moment)
-			err := t.update(r, successor)
-			if before == nil && errors.Is(err, auth.ErrNotFound) && successor != nil {
-				t.insert(successor)
+	{"Update inserts the successor though the record was deleted", "Update and Delete at the same time", true,
+		func(t *table) {
+			slowly(t)
+			t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
+				_, before := t.get(r.ID)
+				time.Sleep(moment)
+				err := t.update(r, successor)
+				if before == nil && errors.Is(err, auth.ErrNotFound) && successor != nil {
+					t.insert(successor)
+				}
+				return err
 			}
-			return err
-		}
-	}},
-	{"Update of a record that was deleted on the way succeeds", "Update and Delete at the same time", true, func(t *table) {
-		slowly(t)
-		t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
-			_, before := t.get(r.ID)
-			time.Sleep(moment)
-			err := t.update(r, successor)
-			if before == nil && errors.Is(err, auth.ErrNotFound) {
-				return nil
+		}},
+	{"Update of a record that was deleted on the way succeeds", "Update and Delete at the same time", true,
+		func(t *table) {
+			slowly(t)
+			t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
+				_, before := t.get(r.ID)
+				time.Sleep(moment)
+				err := t.update(r, successor)
+				if before == nil && errors.Is(err, auth.ErrNotFound) {
+					return nil
+				}
+				return err
 			}
-			return err
-		}
-	}},
+		}},
 	{"Touch writes back what it has read", "Touch and Update at the same time", true, func(t *table) {
 		slowly(t)
 		t.onTouch = func(_ context.Context, lastUsed map[string]time.Time) error {

@@ -11,7 +11,8 @@ import (
 
 const (
 	unknown  = "If there is no such record, the error matches auth.ErrNotFound. Any other error means \"unknown\"."
-	orUnsure = "A method that returns an error has changed nothing, or cannot know whether it has, as after a lost connection."
+	orUnsure = "A method that returns an error has changed nothing, or cannot know whether it has, as after a lost " +
+		"connection."
 )
 
 // unsure reports an error that says more than a store can know when the context

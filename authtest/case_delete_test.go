@@ -44,52 +44,58 @@ var deleteFaults = []fault{
 		_, err := t.get(id)
 		return true, err
 	})},
-	{"Lookup finds deleted keys that never expire", "Delete removes the record", true, remembering(func(t *table, g graves) {
-		t.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
-			for _, r := range g {
-				if r.Hash == hash && r.ExpiresAt.IsZero() {
+	{"Lookup finds deleted keys that never expire", "Delete removes the record", true, remembering(
+		func(t *table, g graves) {
+			t.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+				for _, r := range g {
+					if r.Hash == hash && r.ExpiresAt.IsZero() {
+						return r, nil
+					}
+				}
+				return t.lookup(hash)
+			}
+		})},
+	{"Get finds deleted keys that never expire", "Delete removes the record", true, remembering(
+		func(t *table, g graves) {
+			t.onGet = func(_ context.Context, id string) (*auth.Record, error) {
+				if r := g[id]; r != nil && r.ExpiresAt.IsZero() {
 					return r, nil
 				}
+				return t.get(id)
 			}
-			return t.lookup(hash)
-		}
-	})},
-	{"Get finds deleted keys that never expire", "Delete removes the record", true, remembering(func(t *table, g graves) {
-		t.onGet = func(_ context.Context, id string) (*auth.Record, error) {
-			if r := g[id]; r != nil && r.ExpiresAt.IsZero() {
-				return r, nil
-			}
-			return t.get(id)
-		}
-	})},
-	{"List returns deleted keys that never expire", "Delete removes the record", true, remembering(func(t *table, g graves) {
-		t.onList = func(_ context.Context, q keyring.Query) ([]*auth.Record, error) {
-			page, err := t.list(q)
-			for _, r := range g {
-				if r.ExpiresAt.IsZero() {
-					page = append(page, r)
+		})},
+	{"List returns deleted keys that never expire", "Delete removes the record", true, remembering(
+		func(t *table, g graves) {
+			t.onList = func(_ context.Context, q keyring.Query) ([]*auth.Record, error) {
+				page, err := t.list(q)
+				for _, r := range g {
+					if r.ExpiresAt.IsZero() {
+						page = append(page, r)
+					}
 				}
+				return page, err
 			}
-			return page, err
-		}
-	})},
-	{"Delete removes all keys of that name", "Delete removes one record", true, deleting(func(t *table, id string) (bool, error) {
-		r, err := t.get(id)
-		if err != nil {
-			return true, err
-		}
-		for _, same := range t.selected(keyring.Query{}, func(old *auth.Record) bool { return old.Name == r.Name && old.ID != id }) {
-			t.delete(same.ID, "")
-		}
-		return false, nil
-	})},
-	{"Delete removes the rest of the chain", "Delete removes one record", true, deleting(func(t *table, id string) (bool, error) {
-		r, err := t.get(id)
-		if err == nil && r.RotatedFrom != "" && r.RotatedTo != "" {
-			t.delete(r.RotatedTo, "")
-		}
-		return false, nil
-	})},
+		})},
+	{"Delete removes all keys of that name", "Delete removes one record", true, deleting(
+		func(t *table, id string) (bool, error) {
+			r, err := t.get(id)
+			if err != nil {
+				return true, err
+			}
+			same := func(old *auth.Record) bool { return old.Name == r.Name && old.ID != id }
+			for _, r := range t.selected(keyring.Query{}, same) {
+				t.delete(r.ID, "")
+			}
+			return false, nil
+		})},
+	{"Delete removes the rest of the chain", "Delete removes one record", true, deleting(
+		func(t *table, id string) (bool, error) {
+			r, err := t.get(id)
+			if err == nil && r.RotatedFrom != "" && r.RotatedTo != "" {
+				t.delete(r.RotatedTo, "")
+			}
+			return false, nil
+		})},
 	{"Delete of a text that is not a UUID returns an error of its own", "Delete of an unknown ID", true, deleting(
 		func(_ *table, id string) (bool, error) {
 			return len(id) != 36, errors.New("invalid input syntax for type uuid")
@@ -136,13 +142,14 @@ var deleteFaults = []fault{
 			return t.insert(r)
 		}
 	})},
-	{"a new record gets the last use of a deleted one", "Insert after Delete", true, remembering(func(t *table, g graves) {
-		t.inserts = func(r *auth.Record) {
-			if old := g[r.ID]; old != nil && r.LastUsedAt.IsZero() {
-				r.LastUsedAt = old.LastUsedAt
+	{"a new record gets the last use of a deleted one", "Insert after Delete", true, remembering(
+		func(t *table, g graves) {
+			t.inserts = func(r *auth.Record) {
+				if old := g[r.ID]; old != nil && r.LastUsedAt.IsZero() {
+					r.LastUsedAt = old.LastUsedAt
+				}
 			}
-		}
-	})},
+		})},
 	{"Update brings a deleted record back", "Update after Delete", true, remembering(func(t *table, g graves) {
 		t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
 			err := t.update(r, successor)
@@ -152,13 +159,14 @@ var deleteFaults = []fault{
 			return err
 		}
 	})},
-	{"Update of a deleted record is of another revision", "Update after Delete", true, remembering(func(t *table, g graves) {
-		t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
-			err := t.update(r, successor)
-			if err == auth.ErrNotFound && successor == nil && g[r.ID] != nil {
-				return keyring.ErrConflict
+	{"Update of a deleted record is of another revision", "Update after Delete", true, remembering(
+		func(t *table, g graves) {
+			t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {
+				err := t.update(r, successor)
+				if err == auth.ErrNotFound && successor == nil && g[r.ID] != nil {
+					return keyring.ErrConflict
+				}
+				return err
 			}
-			return err
-		}
-	})},
+		})},
 }

@@ -170,7 +170,7 @@ var eventCases = []storeCase{
 			}
 		}
 	}},
-	{name: "Events of a rotation", rule: eventRule + " A rotation makes two: that of the old key and that of its successor.",
+	{name: "Events of a rotation", rule: eventRule + " A rotation makes two: of the old key and of its successor.",
 		check: func(p *probe) {
 			r := p.record(1)
 			p.insert(r)
@@ -244,13 +244,13 @@ var eventCases = []storeCase{
 				}
 				q.After = ""
 				if !slices.Equal(got, want) {
-					p.errorf("%s, page by page: got %d events %q, want %d events %q", describeEvents(q), len(got), got, len(want), want)
+					p.errorf("%s, page by page: got %d events %q, want %d %q", describeEvents(q), len(got), got, len(want), want)
 				}
 			}
 		}
 	}},
-	{name: "Events after an event that q does not select", rule: eventAfter + " If it is not the ID of an event of Owner, " +
-		"the error matches auth.ErrNotFound.", check: func(p *probe) {
+	{name: "Events after an event that q does not select", rule: eventAfter + " If it is not the ID of an event of " +
+		"Owner, the error matches auth.ErrNotFound.", check: func(p *probe) {
 		p.history()
 		all := p.events(keyring.EventQuery{})
 		for i, e := range all {
@@ -282,7 +282,8 @@ var eventCases = []storeCase{
 			p.errorf("Events with the limit 1: got %d, want 1", len(events))
 			return
 		}
-		for _, id := range []string{"no-such-event", events[0].ID + "x", "-1", "' OR ''='", fmt.Sprint(math.MaxInt64), p.id(1)} {
+		for _, id := range []string{"no-such-event", events[0].ID + "x", "-1", "' OR ''='", fmt.Sprint(math.MaxInt64),
+			p.id(1)} {
 			for _, owner := range []string{"", p.owner(0)} {
 				q := keyring.EventQuery{Owner: owner, After: id, Limit: 10}
 				_, err := p.keys.Events(p.ctx, q)
@@ -296,8 +297,8 @@ var eventCases = []storeCase{
 		keys := []string{"", p.id(0), p.id(1), p.id(5), p.id(10), p.id(100)}
 		owners := []string{"", p.owner(0), p.owner(1), "nobody"}
 		actors := []string{"", creator, changer, deleter, "actor_1", "Actor_1", "actor"}
-		kinds := []keyring.EventKind{"", keyring.EventCreated, keyring.EventUpdated, keyring.EventRotated, keyring.EventRevoked,
-			keyring.EventDeleted, keyring.EventDisabled, "unknown"}
+		kinds := []keyring.EventKind{"", keyring.EventCreated, keyring.EventUpdated, keyring.EventRotated,
+			keyring.EventRevoked, keyring.EventDeleted, keyring.EventDisabled, "unknown"}
 		check := func(q keyring.EventQuery) {
 			var want []string
 			for _, e := range all {
@@ -348,22 +349,25 @@ var eventCases = []storeCase{
 			}
 		}
 	}},
-	{name: "Events of changes that failed", rule: eventRule + " So a change that failed has none.", check: func(p *probe) {
-		r := p.record(1)
-		p.insert(r, p.record(2))
-		want := []keyring.Event{created(p.record(2)), created(r)}
-		p.fails("Insert of a taken ID", p.keys.Insert(p.ctx, with(p.record(3), func(c *auth.Record) { c.ID = r.ID })), keyring.ErrExists)
-		p.fails("Insert of a taken hash", p.keys.Insert(p.ctx, with(p.record(3), func(c *auth.Record) { c.Hash = r.Hash })),
-			keyring.ErrExists)
-		p.fails("Update of another revision", p.keys.Update(p.ctx, with(renamed(r, "wrong"), func(c *auth.Record) { c.Revision = 3 }),
-			nil), keyring.ErrConflict)
-		p.fails("Update of an unknown record", p.keys.Update(p.ctx, renamed(p.record(3), "wrong"), nil), auth.ErrNotFound)
-		old, successor := p.rotated(r, 3)
-		successor.Hash = hashOf(2)
-		p.fails("Update with a taken successor", p.keys.Update(p.ctx, old, successor), keyring.ErrExists)
-		p.fails("Delete of an unknown ID", p.keys.Delete(p.ctx, p.id(3), deleter), auth.ErrNotFound)
-		p.sameEvents("Events", p.events(keyring.EventQuery{}), want...)
-	}},
+	{name: "Events of changes that failed", rule: eventRule + " So a change that failed has none.",
+		check: func(p *probe) {
+			r := p.record(1)
+			p.insert(r, p.record(2))
+			want := []keyring.Event{created(p.record(2)), created(r)}
+			other := with(p.record(3), func(c *auth.Record) { c.ID = r.ID })
+			p.fails("Insert of a taken ID", p.keys.Insert(p.ctx, other), keyring.ErrExists)
+			other = with(p.record(3), func(c *auth.Record) { c.Hash = r.Hash })
+			p.fails("Insert of a taken hash", p.keys.Insert(p.ctx, other), keyring.ErrExists)
+			wrong := with(renamed(r, "wrong"), func(c *auth.Record) { c.Revision = 3 })
+			p.fails("Update of another revision", p.keys.Update(p.ctx, wrong, nil), keyring.ErrConflict)
+			wrong = renamed(p.record(3), "wrong")
+			p.fails("Update of an unknown record", p.keys.Update(p.ctx, wrong, nil), auth.ErrNotFound)
+			old, successor := p.rotated(r, 3)
+			successor.Hash = hashOf(2)
+			p.fails("Update with a taken successor", p.keys.Update(p.ctx, old, successor), keyring.ErrExists)
+			p.fails("Delete of an unknown ID", p.keys.Delete(p.ctx, p.id(3), deleter), auth.ErrNotFound)
+			p.sameEvents("Events", p.events(keyring.EventQuery{}), want...)
+		}},
 	{name: "Events of Touch", rule: "Touch makes neither a revision nor an event.", check: func(p *probe) {
 		r := p.record(1)
 		p.insert(r)

@@ -86,7 +86,8 @@ var eventFaults = []fault{
 			e.By = e.After.CreatedBy
 		}
 	})},
-	{"the revision is that before the change", "Events of each change", false, noting(func(e *keyring.Event) { e.Revision-- })},
+	{"the revision is that before the change", "Events of each change", false, noting(
+		func(e *keyring.Event) { e.Revision-- })},
 	{"After is as it was before", "Events of each change", false, noting(func(e *keyring.Event) {
 		if e.Before != nil {
 			e.After = e.Before
@@ -98,7 +99,8 @@ var eventFaults = []fault{
 			e.Time = time.Time{}
 		}
 	})},
-	{"a new key has no event", "Events of each change", false, noEventOf(func(e *keyring.Event) bool { return e.Before == nil })},
+	{"a new key has no event", "Events of each change", false, noEventOf(
+		func(e *keyring.Event) bool { return e.Before == nil })},
 	{"a successor has no event", "Events of a rotation", false, noEventOf(func(e *keyring.Event) bool {
 		return e.Before == nil && e.After.RotatedFrom != ""
 	})},
@@ -233,9 +235,10 @@ var eventFaults = []fault{
 	{"From excludes itself", "Events by time", true, timing(func(q keyring.EventQuery, at time.Time) bool {
 		return (q.From.IsZero() || at.After(q.From)) && (q.To.IsZero() || at.Before(q.To))
 	})},
-	{"times are compared without their zone", "Events by time", true, timing(func(q keyring.EventQuery, at time.Time) bool {
-		return (q.From.IsZero() || !at.Before(wallClock(q.From))) && (q.To.IsZero() || at.Before(wallClock(q.To)))
-	})},
+	{"times are compared without their zone", "Events by time", true, timing(
+		func(q keyring.EventQuery, at time.Time) bool {
+			return (q.From.IsZero() || !at.Before(wallClock(q.From))) && (q.To.IsZero() || at.Before(wallClock(q.To)))
+		})},
 	{"an Insert that failed has an event", "Events of changes that failed", false, func(t *table) {
 		t.onInsert = func(_ context.Context, r *auth.Record) error { return failedEvent(t, r, t.insert(r)) }
 	}},

@@ -14,13 +14,13 @@ const (
 	chainRule   = "Chain: only keys of that chain of rotations."
 	creatorRule = "CreatedBy: only keys that this actor created."
 	mustObey    = "A Store must obey Owner, Chain, CreatedBy, NewestFirst, After and Limit."
-	shouldObey  = "A Store should obey States, ExpiresFrom, ExpiresBefore and Text, which a Keyring checks again. It may " +
-		"return more, but not less."
+	shouldObey  = "A Store should obey States, ExpiresFrom, ExpiresBefore and Text, which a Keyring checks again. " +
+		"It may return more, but not less."
 )
 
 // finds reports that List, page by page, leaves out a record of list that q
-// selects, returns one that it must not, or one twice. What a store should obey,
-// it need not.
+// selects, returns one that it must not, or one twice. What a store should
+// obey, it need not.
 func (p *probe) finds(q keyring.Query, list []*auth.Record) {
 	must := keyring.Query{Owner: q.Owner, Chain: q.Chain, CreatedBy: q.CreatedBy}
 	for _, limit := range []int{3, len(list) + 1} {
@@ -105,7 +105,8 @@ var filterCases = []storeCase{
 		p.lists(keyring.Query{CreatedBy: "grace"})
 		p.lists(keyring.Query{CreatedBy: "a%"})
 	}},
-	{name: "List by several of owner, chain and creator", rule: ownerRule + " " + chainRule + " " + creatorRule + " " + mustObey,
+	{name: "List by several of owner, chain and creator",
+		rule: ownerRule + " " + chainRule + " " + creatorRule + " " + mustObey,
 		check: func(p *probe) {
 			list := p.records(16)
 			for i, r := range list { // each combination twice
@@ -157,18 +158,19 @@ var filterCases = []storeCase{
 			}
 		}
 	}},
-	{name: "List of states", rule: "States: only keys in one of these states, at Now. " + shouldObey, check: func(p *probe) {
-		list := p.inStates()
-		list = append(list, p.record(12), p.record(13))
-		list[12].ExpiresAt = epoch.AddDate(0, 6, 0)
-		list[13].RevokedAt = epoch.AddDate(50, 0, 0) // a time in the future counts too
-		p.insert(list...)
-		for states := range keyring.States(18) { // with a bit that is unknown
-			for _, now := range []time.Time{past.AddDate(-1, 0, 0), past, epoch.AddDate(0, 6, 0), epoch.AddDate(20, 0, 0)} {
-				p.finds(keyring.Query{States: states, Now: now}, list)
+	{name: "List of states", rule: "States: only keys in one of these states, at Now. " + shouldObey,
+		check: func(p *probe) {
+			list := p.inStates()
+			list = append(list, p.record(12), p.record(13))
+			list[12].ExpiresAt = epoch.AddDate(0, 6, 0)
+			list[13].RevokedAt = epoch.AddDate(50, 0, 0) // a time in the future counts too
+			p.insert(list...)
+			for states := range keyring.States(18) { // with a bit that is unknown
+				for _, now := range []time.Time{past.AddDate(-1, 0, 0), past, epoch.AddDate(0, 6, 0), epoch.AddDate(20, 0, 0)} {
+					p.finds(keyring.Query{States: states, Now: now}, list)
+				}
 			}
-		}
-	}},
+		}},
 	{name: "List by expiry", rule: "ExpiresFrom and ExpiresBefore: not before the one, before the other. " + shouldObey,
 		check: func(p *probe) {
 			list := p.records(8)
@@ -186,7 +188,8 @@ var filterCases = []storeCase{
 				}
 			}
 		}},
-	{name: "List by text", rule: "Text: only keys whose name, owner, ID or hint contains it, in upper or lower case. " + shouldObey,
+	{name: "List by text",
+		rule: "Text: only keys whose name, owner, ID or hint contains it, in upper or lower case. " + shouldObey,
 		check: func(p *probe) {
 			list := p.records(10)
 			for i, name := range []string{"Production Backend", "production", "PRODUCTION", "Müller ÉTÉ", "MÜLLER été",

@@ -19,8 +19,8 @@ const (
 	untouched = "A record that is passed in must not be modified afterwards."
 )
 
-// oddText is what text columns, quoting and encoding by hand break on. It has no
-// NUL.
+// oddText is what text columns, quoting and encoding by hand break on. It has
+// no NUL.
 const oddText = " a,b;c|d\"e'f`g\\h%i_j\n\t\r{\"k\":[1]}\x01\x7f<&>é e\u0301 \u2028\U0001F511 "
 
 // variants returns a record for each change, after that change.
@@ -222,20 +222,22 @@ var insertCases = []storeCase{
 			keyring.ErrExists)
 		p.holds(first)
 	}},
-	{name: "Insert of a record without an ID", rule: "Insert: a record without an ID is an error.", check: func(p *probe) {
-		r := with(p.record(1), func(r *auth.Record) { r.ID = "" })
-		p.refused("Insert of a record without an ID", p.keys.Insert(p.ctx, r))
-		p.lacks(r)
-	}},
-	{name: "Insert of records that differ only in ID and hash", rule: taken + " Nothing else is unique.", check: func(p *probe) {
-		list := p.records(8)
-		for i, r := range list {
-			*r = *p.record(0)
-			r.ID, r.Hash = p.id(i), hashOf(i)
-		}
-		p.insert(list...)
-		p.holds(list...)
-	}},
+	{name: "Insert of a record without an ID", rule: "Insert: a record without an ID is an error.",
+		check: func(p *probe) {
+			r := with(p.record(1), func(r *auth.Record) { r.ID = "" })
+			p.refused("Insert of a record without an ID", p.keys.Insert(p.ctx, r))
+			p.lacks(r)
+		}},
+	{name: "Insert of records that differ only in ID and hash", rule: taken + " Nothing else is unique.",
+		check: func(p *probe) {
+			list := p.records(8)
+			for i, r := range list {
+				*r = *p.record(0)
+				r.ID, r.Hash = p.id(i), hashOf(i)
+			}
+			p.insert(list...)
+			p.holds(list...)
+		}},
 	{name: "Insert does not modify the record", rule: untouched, check: func(p *probe) {
 		r := p.record(1)
 		r.Scopes = auth.Scopes{"templates.read", "documents.read"}
@@ -255,8 +257,8 @@ func inZone(offset int) func(r *auth.Record) {
 	}
 }
 
-// modified says how r, which the store was given or has returned, is not what it
-// was before, or returns nil.
+// modified says how r, which the store was given or has returned, is not what
+// it was before, or returns nil.
 func modified(r, before *auth.Record) error {
 	if err := differences(r, before); err != nil {
 		return fmt.Errorf("it was modified: %w", err)

@@ -51,13 +51,16 @@ func joined(scopes auth.Scopes, sep string) auth.Scopes {
 var insertFaults = []fault{
 	{"the Hint is not kept", "Insert keeps every field", false, always(func(r *auth.Record) { r.Hint = "" })},
 	{"CreatedBy is not kept", "Insert keeps every field", false, always(func(r *auth.Record) { r.CreatedBy = "" })},
-	{"Insert sets CreatedAt", "Insert keeps every field", false, inserting(func(r *auth.Record) { r.CreatedAt = time.Now() })},
-	{"Insert sets Revision to 1", "Insert keeps every field", false, inserting(func(r *auth.Record) { r.Revision = 1 })},
+	{"Insert sets CreatedAt", "Insert keeps every field", false, inserting(
+		func(r *auth.Record) { r.CreatedAt = time.Now() })},
+	{"Insert sets Revision to 1", "Insert keeps every field", false, inserting(
+		func(r *auth.Record) { r.Revision = 1 })},
 	{"Insert sets Chain", "Insert keeps every field", false, inserting(func(r *auth.Record) { r.Chain = r.ID })},
 	{"Insert clears what only later changes set", "Insert keeps every field", false, inserting(func(r *auth.Record) {
 		r.RotatedTo, r.RevokedAt, r.LastUsedAt = "", time.Time{}, time.Time{}
 	})},
-	{"the revision has 32 bits", "Insert keeps every field", true, inserting(func(r *auth.Record) { r.Revision &= 1<<31 - 1 })},
+	{"the revision has 32 bits", "Insert keeps every field", true, inserting(
+		func(r *auth.Record) { r.Revision &= 1<<31 - 1 })},
 
 	{"milliseconds", "Insert keeps microseconds", false, always(func(r *auth.Record) {
 		r.ExpiresAt = r.ExpiresAt.Truncate(time.Millisecond)
@@ -68,9 +71,10 @@ var insertFaults = []fault{
 	{"a time loses its zone", "Insert keeps times of any zone", false, always(func(r *auth.Record) {
 		r.ExpiresAt = wallClock(r.ExpiresAt)
 	})},
-	{"the time of the last change loses its zone", "Insert keeps times of any zone", true, inserting(func(r *auth.Record) {
-		r.UpdatedAt = wallClock(r.UpdatedAt)
-	})},
+	{"the time of the last change loses its zone", "Insert keeps times of any zone", true, inserting(
+		func(r *auth.Record) {
+			r.UpdatedAt = wallClock(r.UpdatedAt)
+		})},
 	{"nanoseconds since 1970 in 64 bits", "Insert keeps early and late times", false, always(func(r *auth.Record) {
 		if !r.ExpiresAt.IsZero() {
 			r.ExpiresAt = time.Unix(0, r.ExpiresAt.UnixNano())
@@ -134,7 +138,8 @@ var insertFaults = []fault{
 			r.Metadata[key] = strings.Trim(string(text), `"`)
 		}
 	})},
-	{"text is trimmed", "Insert keeps text", true, inserting(func(r *auth.Record) { r.Name = strings.TrimSpace(r.Name) })},
+	{"text is trimmed", "Insert keeps text", true, inserting(
+		func(r *auth.Record) { r.Name = strings.TrimSpace(r.Name) })},
 	{"a character has three bytes at most", "Insert keeps text", false, always(func(r *auth.Record) {
 		r.Name = strings.Map(func(c rune) rune { return min(c, 0xfffd) }, r.Name)
 	})},
@@ -215,8 +220,8 @@ var insertFaults = []fault{
 func oneName(most int) func(t *table) {
 	return func(t *table) {
 		t.onInsert = func(_ context.Context, r *auth.Record) error {
-			same := t.selected(keyring.Query{}, func(old *auth.Record) bool { return old.Owner == r.Owner && old.Name == r.Name })
-			if len(same) >= most {
+			same := func(old *auth.Record) bool { return old.Owner == r.Owner && old.Name == r.Name }
+			if len(t.selected(keyring.Query{}, same)) >= most {
 				return keyring.ErrExists
 			}
 			return t.insert(r)

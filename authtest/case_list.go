@@ -20,7 +20,8 @@ const (
 )
 
 // page returns what List returns. It reports an error, and a page that cannot
-// be right whatever the store holds. If q.Limit is 0, the page is of any length.
+// be right whatever the store holds. If q.Limit is 0, the page is of any
+// length.
 func (p *probe) page(q keyring.Query) []*auth.Record {
 	if q.Limit == 0 {
 		q.Limit = 1000
@@ -39,7 +40,8 @@ func (p *probe) page(q keyring.Query) []*auth.Record {
 	return page
 }
 
-// lists reports that List returns other records than these, or in another order.
+// lists reports that List returns other records than these, or in another
+// order.
 func (p *probe) lists(q keyring.Query, want ...string) {
 	p.sameIDs(describe(q), p.page(q), want)
 }

@@ -106,8 +106,10 @@ var listFaults = []fault{
 			return t.list(q)
 		}
 	}},
-	{"List leaves out the hash", "List keeps every field", false, showing(func(r *auth.Record) { r.Hash = auth.Hash{} })},
-	{"List leaves out the metadata", "List keeps every field", false, showing(func(r *auth.Record) { r.Metadata = nil })},
+	{"List leaves out the hash", "List keeps every field", false, showing(
+		func(r *auth.Record) { r.Hash = auth.Hash{} })},
+	{"List leaves out the metadata", "List keeps every field", false, showing(
+		func(r *auth.Record) { r.Metadata = nil })},
 	{"List leaves out when a revoked key was used", "List keeps every field", true, showing(func(r *auth.Record) {
 		if !r.RevokedAt.IsZero() {
 			r.LastUsedAt = time.Time{}
@@ -142,21 +144,23 @@ var listFaults = []fault{
 			return byText(ctx, q)
 		}
 	}},
-	{"List orders by nanoseconds since 1970", "List orders by CreatedAt", false, ordering(func(a, b keyring.Position) int {
-		return cmp.Or(cmp.Compare(a.CreatedAt.UnixNano(), b.CreatedAt.UnixNano()), cmp.Compare(a.ID, b.ID))
-	})},
+	{"List orders by nanoseconds since 1970", "List orders by CreatedAt", false, ordering(
+		func(a, b keyring.Position) int {
+			return cmp.Or(cmp.Compare(a.CreatedAt.UnixNano(), b.CreatedAt.UnixNano()), cmp.Compare(a.ID, b.ID))
+		})},
 	{"List orders by the last group of the ID", "List orders by ID byte by byte", false, ordering(lastGroups)},
-	{"List orders more than 12 records by the last group of the ID", "List orders by ID byte by byte", true, func(t *table) {
-		t.onList = func(ctx context.Context, q keyring.Query) ([]*auth.Record, error) {
-			order := byteOrder
-			if len(t.selected(q, func(*auth.Record) bool { return true })) > 12 {
-				order = lastGroups
+	{"List orders more than 12 records by the last group of the ID", "List orders by ID byte by byte", true,
+		func(t *table) {
+			t.onList = func(ctx context.Context, q keyring.Query) ([]*auth.Record, error) {
+				order := byteOrder
+				if len(t.selected(q, func(*auth.Record) bool { return true })) > 12 {
+					order = lastGroups
+				}
+				broken := &table{rows: t.selected(q, func(*auth.Record) bool { return true })}
+				ordering(order)(broken)
+				return broken.List(ctx, q)
 			}
-			broken := &table{rows: t.selected(q, func(*auth.Record) bool { return true })}
-			ordering(order)(broken)
-			return broken.List(ctx, q)
-		}
-	}},
+		}},
 	{"NewestFirst is ignored", "List newest first", false, func(t *table) {
 		t.onList = func(_ context.Context, q keyring.Query) ([]*auth.Record, error) {
 			q.NewestFirst = false

@@ -32,15 +32,18 @@ func getting(match func(r *auth.Record, id string) bool) func(t *table) {
 }
 
 var readFaults = []fault{
-	{"Lookup leaves out revoked keys", "Lookup in any state", false, lookingUp(func(r *auth.Record, hash auth.Hash) bool {
-		return r.Hash == hash && r.RevokedAt.IsZero()
-	})},
-	{"Lookup leaves out disabled keys", "Lookup in any state", false, lookingUp(func(r *auth.Record, hash auth.Hash) bool {
-		return r.Hash == hash && r.DisabledAt.IsZero()
-	})},
-	{"Lookup leaves out expired keys", "Lookup in any state", false, lookingUp(func(r *auth.Record, hash auth.Hash) bool {
-		return r.Hash == hash && (r.ExpiresAt.IsZero() || r.ExpiresAt.After(time.Now()))
-	})},
+	{"Lookup leaves out revoked keys", "Lookup in any state", false, lookingUp(
+		func(r *auth.Record, hash auth.Hash) bool {
+			return r.Hash == hash && r.RevokedAt.IsZero()
+		})},
+	{"Lookup leaves out disabled keys", "Lookup in any state", false, lookingUp(
+		func(r *auth.Record, hash auth.Hash) bool {
+			return r.Hash == hash && r.DisabledAt.IsZero()
+		})},
+	{"Lookup leaves out expired keys", "Lookup in any state", false, lookingUp(
+		func(r *auth.Record, hash auth.Hash) bool {
+			return r.Hash == hash && (r.ExpiresAt.IsZero() || r.ExpiresAt.After(time.Now()))
+		})},
 	{"Lookup leaves out keys revoked in the future", "Lookup in any state", true, lookingUp(
 		func(r *auth.Record, hash auth.Hash) bool { return r.Hash == hash && r.RevokedAt.Year() < 2090 })},
 	{"Lookup of a key that is not there returns nil and nil", "Lookup of an unknown hash", false, func(t *table) {
@@ -49,15 +52,16 @@ var readFaults = []fault{
 			return r, nil
 		}
 	}},
-	{"Lookup of a key that is not there returns an error of its own", "Lookup of an unknown hash", false, func(t *table) {
-		t.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
-			r, err := t.lookup(hash)
-			if err != nil {
-				err = errNoRows
+	{"Lookup of a key that is not there returns an error of its own", "Lookup of an unknown hash", false,
+		func(t *table) {
+			t.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+				r, err := t.lookup(hash)
+				if err != nil {
+					err = errNoRows
+				}
+				return r, err
 			}
-			return r, err
-		}
-	}},
+		}},
 	{"Lookup fails as long as nothing was ever written", "Lookup in an empty store", true, func(t *table) {
 		t.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
 			if !t.written() {

@@ -65,7 +65,7 @@ func lendList(t *table, l *lender) {
 
 var sharingFaults = []fault{
 	{"a change writes to what Lookup returned", "What Lookup returned stays", true, lending(lendLookup, setName)},
-	{"a change writes to the scopes that Lookup returned", "What Lookup returned stays", true, lending(lendLookup, setScope)},
+	{"a change writes to scopes that Lookup returned", "What Lookup returned stays", true, lending(lendLookup, setScope)},
 	{"a change writes to the metadata that Get returned", "What Get returned stays", true, lending(lendGet, setNumber)},
 	{"a change writes to what List returned", "What List returned stays", true, lending(lendList, setName)},
 	{"List returns one slice again and again", "What List returned stays", true, func(t *table) {

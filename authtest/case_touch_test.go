@@ -52,11 +52,12 @@ var touchFaults = []fault{
 	{"Touch sets an earlier time", "Touch sets no earlier time", false, touching(func(r *auth.Record, at time.Time) {
 		r.LastUsedAt = at
 	})},
-	{"Touch with a zero time clears LastUsedAt", "Touch sets no earlier time", true, touching(func(r *auth.Record, at time.Time) {
-		if forward(r, at); at.IsZero() {
-			r.LastUsedAt = at
-		}
-	})},
+	{"Touch with a zero time clears LastUsedAt", "Touch sets no earlier time", true, touching(
+		func(r *auth.Record, at time.Time) {
+			if forward(r, at); at.IsZero() {
+				r.LastUsedAt = at
+			}
+		})},
 	{"Touch sets one time for all", "Touch gives each record its own time", false, touchingAll(
 		func(t *table, lastUsed map[string]time.Time) error {
 			if len(lastUsed) == 0 {
@@ -75,10 +76,14 @@ var touchFaults = []fault{
 			}
 			return t.touch(lastUsed)
 		})},
-	{"Touch makes a revision", "Touch changes nothing else", false, alsoTouching(func(r *auth.Record) { r.Revision++ })},
-	{"Touch sets UpdatedAt", "Touch changes nothing else", false, alsoTouching(func(r *auth.Record) { r.UpdatedAt = time.Now() })},
-	{"Touch clears RotatedFrom", "Touch changes nothing else", true, alsoTouching(func(r *auth.Record) { r.RotatedFrom = "" })},
-	{"Touch enables a key", "Touch changes nothing else", true, alsoTouching(func(r *auth.Record) { r.DisabledAt = time.Time{} })},
+	{"Touch makes a revision", "Touch changes nothing else", false, alsoTouching(
+		func(r *auth.Record) { r.Revision++ })},
+	{"Touch sets UpdatedAt", "Touch changes nothing else", false, alsoTouching(
+		func(r *auth.Record) { r.UpdatedAt = time.Now() })},
+	{"Touch clears RotatedFrom", "Touch changes nothing else", true, alsoTouching(
+		func(r *auth.Record) { r.RotatedFrom = "" })},
+	{"Touch enables a key", "Touch changes nothing else", true, alsoTouching(
+		func(r *auth.Record) { r.DisabledAt = time.Time{} })},
 	{"Touch of an unknown ID fails", "Touch skips unknown IDs", false, touchingAll(
 		func(t *table, lastUsed map[string]time.Time) error {
 			for id := range lastUsed {
@@ -107,28 +112,32 @@ var touchFaults = []fault{
 			return t.touch(lastUsed)
 		}
 	})},
-	{"Touch of nothing fails", "Touch of nothing", true, touchingAll(func(t *table, lastUsed map[string]time.Time) error {
-		if len(lastUsed) == 0 {
-			return errors.New("syntax error at or near )")
-		}
-		return t.touch(lastUsed)
-	})},
-	{"Touch of nothing touches all", "Touch of nothing", true, touchingAll(func(t *table, lastUsed map[string]time.Time) error {
-		if len(lastUsed) == 0 {
-			t.changeRows(func(*auth.Record) bool { return true }, func(r *auth.Record) { r.LastUsedAt = time.Now() })
-		}
-		return t.touch(lastUsed)
-	})},
-	{"Touch of more than 999 fails", "Touch of very many", true, touchingAll(func(t *table, lastUsed map[string]time.Time) error {
-		if len(lastUsed) > 999 {
-			return errors.New("too many parameters")
-		}
-		return t.touch(lastUsed)
-	})},
-	{"Touch empties the map", "Touch does not keep the map", true, touchingAll(func(t *table, lastUsed map[string]time.Time) error {
-		defer clear(lastUsed)
-		return t.touch(lastUsed)
-	})},
+	{"Touch of nothing fails", "Touch of nothing", true, touchingAll(
+		func(t *table, lastUsed map[string]time.Time) error {
+			if len(lastUsed) == 0 {
+				return errors.New("syntax error at or near )")
+			}
+			return t.touch(lastUsed)
+		})},
+	{"Touch of nothing touches all", "Touch of nothing", true, touchingAll(
+		func(t *table, lastUsed map[string]time.Time) error {
+			if len(lastUsed) == 0 {
+				t.changeRows(func(*auth.Record) bool { return true }, func(r *auth.Record) { r.LastUsedAt = time.Now() })
+			}
+			return t.touch(lastUsed)
+		})},
+	{"Touch of more than 999 fails", "Touch of very many", true, touchingAll(
+		func(t *table, lastUsed map[string]time.Time) error {
+			if len(lastUsed) > 999 {
+				return errors.New("too many parameters")
+			}
+			return t.touch(lastUsed)
+		})},
+	{"Touch empties the map", "Touch does not keep the map", true, touchingAll(
+		func(t *table, lastUsed map[string]time.Time) error {
+			defer clear(lastUsed)
+			return t.touch(lastUsed)
+		})},
 	{"Touch is done at the next Lookup", "Touch does not keep the map", true, func(t *table) {
 		waiting := make(chan map[string]time.Time, 1000)
 		t.onTouch = func(_ context.Context, lastUsed map[string]time.Time) error {

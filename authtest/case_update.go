@@ -63,7 +63,8 @@ var updateCases = []storeCase{
 		}
 	}},
 	{name: "Update keeps microseconds", rule: times, check: updatesKeep(oddTimes...)},
-	{name: "Update keeps scopes and metadata", rule: keeps, check: updatesKeep(slices.Concat(oddScopes, oddMetadata)...)},
+	{name: "Update keeps scopes and metadata", rule: keeps,
+		check: updatesKeep(slices.Concat(oddScopes, oddMetadata)...)},
 	{name: "Update keeps text", rule: keeps, check: updatesKeep(slices.Concat(oddTexts, longValues)...)},
 	{name: "Update changes one record", rule: oneRow, check: func(p *probe) {
 		list := p.records(5)
@@ -131,7 +132,7 @@ var updateCases = []storeCase{
 		p.update(r)
 		for _, revision := range []int64{-1, 0, 1, 2, 3, 5, 6, 1 << 40} {
 			wrong := with(renamed(r, "wrong"), func(r *auth.Record) { r.Revision = revision })
-			p.fails("Update of a record of revision 3 to "+brief(revision), p.keys.Update(p.ctx, wrong, nil), keyring.ErrConflict)
+			p.fails("Update of revision 3 to "+brief(revision), p.keys.Update(p.ctx, wrong, nil), keyring.ErrConflict)
 			p.holds(r)
 		}
 		r = renamed(r, "revision 4")

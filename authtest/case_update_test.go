@@ -75,7 +75,8 @@ func replaceRevoked(same func(a, b *auth.Record) bool) func(t *table) {
 var updateFaults = []fault{
 	{"Update does nothing", "Update stores each change", false, updating(
 		func(*table, *auth.Record, *auth.Record) (bool, error) { return true, nil })},
-	{"Update does not store the name", "Update stores each change", false, storing(func(old, r *auth.Record) { r.Name = old.Name })},
+	{"Update does not store the name", "Update stores each change", false, storing(
+		func(old, r *auth.Record) { r.Name = old.Name })},
 	{"Update does not store a revocation", "Update stores each change", false, storing(func(old, r *auth.Record) {
 		r.RevokedAt = old.RevokedAt
 	})},
@@ -89,9 +90,12 @@ var updateFaults = []fault{
 			r.ExpiresAt = old.ExpiresAt
 		}
 	})},
-	{"Update sets UpdatedAt", "Update stores each change", false, storing(func(_, r *auth.Record) { r.UpdatedAt = time.Now() })},
-	{"Update leaves UpdatedBy", "Update stores each change", false, storing(func(old, r *auth.Record) { r.UpdatedBy = old.UpdatedBy })},
-	{"Update counts the revision twice", "Update stores each change", false, storing(func(_, r *auth.Record) { r.Revision++ })},
+	{"Update sets UpdatedAt", "Update stores each change", false, storing(
+		func(_, r *auth.Record) { r.UpdatedAt = time.Now() })},
+	{"Update leaves UpdatedBy", "Update stores each change", false, storing(
+		func(old, r *auth.Record) { r.UpdatedBy = old.UpdatedBy })},
+	{"Update counts the revision twice", "Update stores each change", false, storing(
+		func(_, r *auth.Record) { r.Revision++ })},
 	{"Update merges metadata", "Update stores each change", true, storing(func(old, r *auth.Record) {
 		if _, ok := r.Metadata["new"]; ok {
 			merged := maps.Clone(old.Metadata)
@@ -102,13 +106,16 @@ var updateFaults = []fault{
 	{"Update stores milliseconds", "Update keeps microseconds", true, storing(func(_, r *auth.Record) {
 		r.ExpiresAt = r.ExpiresAt.Truncate(time.Millisecond)
 	})},
-	{"Update leaves out metadata without a value", "Update keeps scopes and metadata", true, storing(func(_, r *auth.Record) {
-		maps.DeleteFunc(r.Metadata, func(_, value string) bool { return value == "" })
-	})},
-	{"the scopes of a successor are a set", "Update keeps scopes and metadata", true, succeeding(func(_, s *auth.Record) {
-		s.Scopes = slices.Compact(s.Scopes)
-	})},
-	{"Update trims text", "Update keeps text", true, storing(func(_, r *auth.Record) { r.Name = strings.TrimSpace(r.Name) })},
+	{"Update leaves out metadata without a value", "Update keeps scopes and metadata", true, storing(
+		func(_, r *auth.Record) {
+			maps.DeleteFunc(r.Metadata, func(_, value string) bool { return value == "" })
+		})},
+	{"the scopes of a successor are a set", "Update keeps scopes and metadata", true, succeeding(
+		func(_, s *auth.Record) {
+			s.Scopes = slices.Compact(s.Scopes)
+		})},
+	{"Update trims text", "Update keeps text", true, storing(
+		func(_, r *auth.Record) { r.Name = strings.TrimSpace(r.Name) })},
 	{"Update cuts text after 200 bytes", "Update keeps text", true, storing(func(_, r *auth.Record) {
 		r.UpdatedBy = r.UpdatedBy[:min(len(r.UpdatedBy), 200)]
 	})},
@@ -143,8 +150,10 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update stores the hash", "Update does not store what never changes", true, anyway(func(old, r *auth.Record) { old.Hash = r.Hash })},
-	{"Update stores the owner", "Update does not store what never changes", true, anyway(func(old, r *auth.Record) { old.Owner = r.Owner })},
+	{"Update stores the hash", "Update does not store what never changes", true, anyway(
+		func(old, r *auth.Record) { old.Hash = r.Hash })},
+	{"Update stores the owner", "Update does not store what never changes", true, anyway(
+		func(old, r *auth.Record) { old.Owner = r.Owner })},
 	{"Update stores CreatedAt", "Update does not store what never changes", true, anyway(func(old, r *auth.Record) {
 		old.CreatedAt = r.CreatedAt
 	})},
@@ -167,7 +176,7 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update inserts the successor of another revision", "Update of another revision inserts no successor", false, updating(
+	{"a successor of another revision is inserted", "Update of another revision inserts no successor", false, updating(
 		func(t *table, r, successor *auth.Record) (bool, error) {
 			err := t.update(r, successor)
 			if err == keyring.ErrConflict && successor != nil {
@@ -175,7 +184,7 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update inserts the successor of a future revision", "Update of another revision inserts no successor", true, updating(
+	{"a successor of a future revision is inserted", "Update of another revision inserts no successor", true, updating(
 		func(t *table, r, successor *auth.Record) (bool, error) {
 			if old, err := t.get(r.ID); err == nil && successor != nil && r.Revision > old.Revision+1 {
 				t.insert(successor)
@@ -208,7 +217,7 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update inserts the successor of an unknown record", "Update of an unknown record inserts no successor", false, updating(
+	{"a successor of an unknown record is inserted", "Update of an unknown record inserts no successor", false, updating(
 		func(t *table, r, successor *auth.Record) (bool, error) {
 			err := t.update(r, successor)
 			if err == auth.ErrNotFound && successor != nil {
@@ -255,7 +264,7 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update stores the record, and fails since the successor is taken", "Update with a taken successor ID", false, updating(
+	{"Update stores the record, and then fails", "Update with a taken successor ID", false, updating(
 		func(t *table, r, successor *auth.Record) (bool, error) {
 			err := t.update(r, nil)
 			if err == nil && successor != nil {
@@ -292,7 +301,7 @@ var updateFaults = []fault{
 			}
 			return true, err
 		})},
-	{"Update stores the record, and fails since the successor has no ID", "Update with a successor without an ID", true, updating(
+	{"Update stores the record before it looks at an ID", "Update with a successor without an ID", true, updating(
 		func(t *table, r, successor *auth.Record) (bool, error) {
 			if successor == nil || successor.ID != "" {
 				return false, nil
@@ -319,7 +328,8 @@ func forced(t *table, r, successor *auth.Record) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	t.changeRows(func(row *auth.Record) bool { return row == old }, func(row *auth.Record) { row.Revision = r.Revision - 1 })
+	t.changeRows(func(row *auth.Record) bool { return row == old },
+		func(row *auth.Record) { row.Revision = r.Revision - 1 })
 	return true, t.update(r, successor)
 }
 

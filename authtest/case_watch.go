@@ -11,8 +11,8 @@ import (
 
 const (
 	startRule  = "Watch: the first change is WatchStarted."
-	reportRule = "Watch: from WatchStarted to the next WatchLost, every change that decides a request is reported after it " +
-		"is committed. A change made through this very Store is reported before the call that made it returns."
+	reportRule = "Watch: from WatchStarted to the next WatchLost, every change that decides a request is reported " +
+		"after it is committed. A change made through this very Store is reported before the call that made it returns."
 	returnRule = "Watch calls notify with each change until ctx is done, and then returns the error of ctx. It returns " +
 		"earlier only if watching is impossible."
 	manyRule = "Watch may be called any number of times."
@@ -155,10 +155,11 @@ func (p *probe) end(w *watch) {
 	}
 }
 
-// reports checks that a change is reported before it returns. prepare makes what
-// must be there before, and returns the change and the records whose reports it
-// must cause. If the watch is lost in the middle of the change, nothing follows
-// from it, and reports tries again with other records; i counts the attempts.
+// reports checks that a change is reported before it returns. prepare makes
+// what must be there before, and returns the change and the records whose
+// reports it must cause. If the watch is lost in the middle of the change,
+// nothing follows from it, and reports tries again with other records; i counts
+// the attempts.
 func (p *probe) reports(what string, prepare func(i int) (change func(), want []*auth.Record)) {
 	if w := p.watch(); w != nil {
 		p.reportsTo(what, prepare, w)

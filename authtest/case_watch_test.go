@@ -129,15 +129,17 @@ var watchFaults = []fault{
 				notify(auth.Change{Kind: auth.WatchLost})
 			})
 		})},
-	{"Watch does not report an insertion", "Watch reports Insert", true, unreported(func(before, after *auth.Record) bool {
-		return before == nil && after.RotatedFrom == ""
-	})},
+	{"Watch does not report an insertion", "Watch reports Insert", true, unreported(
+		func(before, after *auth.Record) bool {
+			return before == nil && after.RotatedFrom == ""
+		})},
 	{"Watch does not report a deletion", "Watch reports Delete", true, unreported(func(_, after *auth.Record) bool {
 		return after == nil
 	})},
-	{"Watch does not report a revocation", "Watch reports a revocation", true, unreportedUpdate(func(before, after *auth.Record) {
-		after.RevokedAt = before.RevokedAt
-	})},
+	{"Watch does not report a revocation", "Watch reports a revocation", true, unreportedUpdate(
+		func(before, after *auth.Record) {
+			after.RevokedAt = before.RevokedAt
+		})},
 	{"Watch does not report that a key is disabled", "Watch reports that a key is disabled", true, unreportedUpdate(
 		func(before, after *auth.Record) {
 			if !after.DisabledAt.IsZero() {
@@ -150,9 +152,10 @@ var watchFaults = []fault{
 				after.DisabledAt = before.DisabledAt
 			}
 		})},
-	{"Watch does not report an expiry", "Watch reports an expiry", true, unreportedUpdate(func(before, after *auth.Record) {
-		after.ExpiresAt = before.ExpiresAt
-	})},
+	{"Watch does not report an expiry", "Watch reports an expiry", true, unreportedUpdate(
+		func(before, after *auth.Record) {
+			after.ExpiresAt = before.ExpiresAt
+		})},
 	{"Watch does not report scopes", "Watch reports scopes", true, unreportedUpdate(func(before, after *auth.Record) {
 		after.Scopes = before.Scopes
 	})},

@@ -12,8 +12,9 @@ import (
 )
 
 // NewContext returns a context that has passed an [auth.Authenticator] with the
-// key of r. [auth.FromContext], [auth.Authorize] and [auth.Require] accept it, as
-// far as the state and the scopes of r permit, and [auth.Recheck] finds r again.
+// key of r. [auth.FromContext], [auth.Authorize] and [auth.Require] accept it,
+// as far as the state and the scopes of r permit, and [auth.Recheck] finds r
+// again.
 //
 // The Authenticator is one of its own. Any other, and so each one that an
 // application makes, does not accept the context: see [NewKey].
@@ -66,10 +67,10 @@ func WithScopes(r *http.Request, scopes ...auth.Scope) *http.Request {
 	return r
 }
 
-// NewKey puts a key with these scopes into store and returns it, for requests to
-// an [auth.Authenticator] with the zero Scheme. Its Name is that of the test, its
-// Owner is "org_test", and it never expires. If store fails, NewKey ends the
-// test. For any other key, use a [keyring.Manager].
+// NewKey puts a key with these scopes into store and returns it, for requests
+// to an [auth.Authenticator] with the zero Scheme. Its Name is that of the
+// test, its Owner is "org_test", and it never expires. If store fails, NewKey
+// ends the test. For any other key, use a [keyring.Manager].
 func NewKey(t testing.TB, store keyring.Store, scopes ...auth.Scope) auth.Key {
 	t.Helper()
 	name := t.Name()

@@ -204,7 +204,8 @@ func (t *table) selected(q keyring.Query, match func(r *auth.Record) bool) []*au
 	return t.sorted(q, match, byteOrder)
 }
 
-func (t *table) sorted(q keyring.Query, match func(r *auth.Record) bool, order func(a, b keyring.Position) int) []*auth.Record {
+func (t *table) sorted(q keyring.Query, match func(r *auth.Record) bool,
+	order func(a, b keyring.Position) int) []*auth.Record {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var list []*auth.Record

@@ -10,7 +10,8 @@ import (
 	"github.com/insigner/auth"
 )
 
-// A lookupCase checks one rule of TestLookup, on a store that holds the records.
+// A lookupCase checks one rule of TestLookup, on a store that holds the
+// records.
 type lookupCase struct {
 	name    string
 	rule    string // as the contract has it
@@ -175,7 +176,8 @@ var lookupOnlyCases = []lookupCase{
 	{"disabled", lookupRule + " A disabled key may come back as a revoked one, but not as a good one.", varied,
 		func(p *probe, list []*auth.Record) { p.decidesAs(list[6]) }, anyStore},
 	{"expired", lookupRule, varied, func(p *probe, list []*auth.Record) { p.decidesAs(list[2]) }, anyStore},
-	{"never expires", "A zero ExpiresAt: never.", varied, func(p *probe, list []*auth.Record) { p.decidesAs(list[1]) }, anyStore},
+	{"never expires", "A zero ExpiresAt: never.", varied,
+		func(p *probe, list []*auth.Record) { p.decidesAs(list[1]) }, anyStore},
 	{"scopes", "The Scopes are those of the record, and no others.", varied,
 		func(p *probe, list []*auth.Record) { p.decidesAs(list[7:]...) }, anyStore},
 	{"whole hash", lookupRule + " " + lookupUnheld, func() []*auth.Record { return plain(1) },

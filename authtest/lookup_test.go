@@ -155,8 +155,8 @@ func TestLookupAcceptsWhatAStoreNeedNotKeep(t *testing.T) {
 	}
 }
 
-// A lookupFault is something wrong with a store, and the case of TestLookup that
-// is there to find it.
+// A lookupFault is something wrong with a store, and the case of TestLookup
+// that is there to find it.
 type lookupFault struct {
 	what  string
 	found string
@@ -186,8 +186,8 @@ func finding(match func(row ownRow, hash auth.Hash) bool) func(s *ownTable) {
 	}
 }
 
-// rewriting breaks a store that writes to what it has returned when the same key
-// is looked up again.
+// rewriting breaks a store that writes to what it has returned when the same
+// key is looked up again.
 func rewriting(f func(r *auth.Record)) func(s *ownTable) {
 	return func(s *ownTable) {
 		var mu sync.Mutex
@@ -239,7 +239,8 @@ var lookupFaults = []lookupFault{
 		}
 	}},
 	{"a name that nobody gave", "known", false, changed(func(r *auth.Record) { r.Name = "nobody" })},
-	{"an expiry in milliseconds", "known", false, changed(func(r *auth.Record) { r.ExpiresAt = time.Unix(r.ExpiresAt.Unix()/1000, 0) })},
+	{"an expiry in milliseconds", "known", false, changed(
+		func(r *auth.Record) { r.ExpiresAt = time.Unix(r.ExpiresAt.Unix()/1000, 0) })},
 	{"no ID", "known", false, changed(func(r *auth.Record) { r.ID = "" })},
 	{"one ID for all", "known", false, changed(func(r *auth.Record) { r.ID = "key" })},
 	{"no hash", "known", false, changed(func(r *auth.Record) { r.Hash = auth.Hash{} })},
@@ -277,7 +278,8 @@ var lookupFaults = []lookupFault{
 			r.Scopes = auth.Scopes{"documents.read"}
 		}
 	})},
-	{"three scopes at most", "scopes", true, changed(func(r *auth.Record) { r.Scopes = r.Scopes[:min(3, len(r.Scopes))] })},
+	{"three scopes at most", "scopes", true, changed(
+		func(r *auth.Record) { r.Scopes = r.Scopes[:min(3, len(r.Scopes))] })},
 	{"half of the hash", "whole hash", true, finding(func(row ownRow, hash auth.Hash) bool {
 		return bytes.Equal(row.hash[:16], hash[:16])
 	})},
@@ -288,7 +290,8 @@ var lookupFaults = []lookupFault{
 		return row.hash == hash && (hash[0] != 0 || hash[1] != 1)
 	})},
 	{"one buffer for all", "stays", false, rewriting(func(r *auth.Record) { r.Scopes[0] = "*" })},
-	{"what was returned changes its zone", "stays", true, rewriting(func(r *auth.Record) { r.ExpiresAt = r.ExpiresAt.UTC() })},
+	{"what was returned changes its zone", "stays", true, rewriting(
+		func(r *auth.Record) { r.ExpiresAt = r.ExpiresAt.UTC() })},
 	{"a failed query finds no row", "context", true, func(s *ownTable) {
 		s.onLookup = func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 			if ctx.Err() != nil {
@@ -311,8 +314,8 @@ var lookupFaults = []lookupFault{
 	}},
 }
 
-// lookupFindings returns what a case finds wrong with a store. Time is that of a
-// bubble.
+// lookupFindings returns what a case finds wrong with a store. Time is that of
+// a bubble.
 func lookupFindings(t *testing.T, c authtest.LookupCase, newStore func(records ...auth.Record) auth.Store) (err error) {
 	synctest.Test(t, func(t *testing.T) {
 		if c.About(newStore()) {

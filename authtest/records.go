@@ -15,8 +15,8 @@ import (
 	"github.com/insigner/auth/keyring"
 )
 
-// epoch is when the first record was created. It has whole seconds, so that only
-// the cases about fractions depend on them.
+// epoch is when the first record was created. It has whole seconds, so that
+// only the cases about fractions depend on them.
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 const (
@@ -36,7 +36,8 @@ type maker struct {
 	owners map[int]string
 }
 
-// newMaker returns a maker for s. If opts is nil, the zero StoreOptions are used.
+// newMaker returns a maker for s. If opts is nil, the zero StoreOptions are
+// used.
 func newMaker(t *testing.T, s keyring.Store, opts *StoreOptions) *maker {
 	m := new(maker)
 	if opts == nil {
@@ -94,8 +95,8 @@ func uuid(i int) string {
 // hashOf returns the hash of record(i).
 func hashOf(i int) auth.Hash { return auth.SHA256(nil)(fmt.Sprint("authtest key ", i)) }
 
-// record returns a new key with every field that such a key has, another one for
-// each i, created i seconds after epoch. It is a new copy with each call.
+// record returns a new key with every field that such a key has, another one
+// for each i, created i seconds after epoch. It is a new copy with each call.
 func (m *maker) record(i int) *auth.Record { return newRecord(i, m.id(i), m.owner(0)) }
 
 func newRecord(i int, id, owner string) *auth.Record {

@@ -25,23 +25,23 @@ import (
 //		"DELETE /api/v1/documents/{id}",
 //	)
 //
-// The key must be one that h accepts, and hold no scopes. CheckRoutes cannot see
-// what it holds, and reports the routes that its scopes open. Each route must
-// answer the key with 403 and the challenge "insufficient_scope", and a request
-// without a key with 401. [auth.WriteProblem] does both; an ErrorHandler that
-// answers by itself should send the [auth.Challenge]. So a handler that answers
-// 403 for a reason of its own is not taken for a Require.
+// The key must be one that h accepts, and hold no scopes. CheckRoutes cannot
+// see what it holds, and reports the routes that its scopes open. Each route
+// must answer the key with 403 and the challenge "insufficient_scope", and a
+// request without a key with 401. [auth.WriteProblem] does both; an
+// ErrorHandler that answers by itself should send the [auth.Challenge]. So a
+// handler that answers 403 for a reason of its own is not taken for a Require.
 //
 // CheckRoutes also reports a handler that ran although the request was refused:
-// some routers call the next handler unless they are told to stop. It recognizes
-// a handler that answers too, or that reads the body of the request. It cannot
-// recognize one that does neither.
+// some routers call the next handler unless they are told to stop. It
+// recognizes a handler that answers too, or that reads the body of the request.
+// It cannot recognize one that does neither.
 //
 // A route is a pattern of [http.ServeMux]: a method (GET if there is none),
-// perhaps a host, and a path, whose wildcards are filled in with "authtest". For
-// a router that wants something else there, give a path. A route that h does not
-// have is reported too. Routes that are not listed are not checked, so register
-// and check them from one list, if you can.
+// perhaps a host, and a path, whose wildcards are filled in with "authtest".
+// For a router that wants something else there, give a path. A route that h
+// does not have is reported too. Routes that are not listed are not checked, so
+// register and check them from one list, if you can.
 //
 // The requests have an empty body. A handler that should not be reached is
 // reached if its Require was forgotten, so run CheckRoutes on test data.
@@ -72,7 +72,8 @@ func checkRoute(t testing.TB, h http.Handler, key auth.Key, route string) error 
 		return fmt.Errorf("not a route: %w", err)
 	}
 	r.RequestURI, r.RemoteAddr = path, "192.0.2.1:1234" // as a server sets them
-	// The request without a key is first: its answer says more about what is wrong.
+	// The request without a key is first: its answer says more about what is
+	// wrong.
 	anonymous, err := serve(h, r.Clone(t.Context()))
 	if err != nil {
 		return fmt.Errorf("without a key, the handler was reached: %w", err)
@@ -131,9 +132,9 @@ func judge(who string, a *answer, want int) error {
 	return fmt.Errorf("%s: status %d, want %d: %s", who, a.status, want, why)
 }
 
-// An answer is an [http.ResponseWriter] that notes what is done after the answer
-// is complete. The code that refuses a request does nothing more then. So it
-// comes from a handler that ran all the same.
+// An answer is an [http.ResponseWriter] that notes what is done after the
+// answer is complete. The code that refuses a request does nothing more then.
+// So it comes from a handler that ran all the same.
 type answer struct {
 	head   bool // the request is a HEAD request
 	header http.Header
@@ -220,11 +221,11 @@ func (a *answer) isJSON() bool { return strings.Contains(a.sent.Get("Content-Typ
 
 // answerFields are the header fields of an answer's own content. Those that a
 // handler outside may set at any time are not among them.
-var answerFields = []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length", "Content-Location",
-	"Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
+var answerFields = []string{"Content-Type", "Content-Encoding", "Content-Language", "Content-Length",
+	"Content-Location", "Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
 
-// ran says what shows that the handler ran after the refusal, or returns "". The
-// caller holds a.mu.
+// ran says what shows that the handler ran after the refusal, or returns "".
+// The caller holds a.mu.
 func (a *answer) ran() string {
 	for _, name := range answerFields {
 		if !slices.Equal(a.header[name], a.sent[name]) {

@@ -32,8 +32,8 @@ type storeCase struct {
 	needs power
 }
 
-// storeCases returns all cases, the plain ones first: a later failure may follow
-// from an earlier one.
+// storeCases returns all cases, the plain ones first: a later failure may
+// follow from an earlier one.
 func storeCases() []storeCase {
 	var all []storeCase
 	for _, group := range []struct {
@@ -208,8 +208,8 @@ func (p *probe) lacks(r *auth.Record) {
 
 var errNil = errors.New("none, but no record either")
 
-// errOrNil returns err, or an error that says that there is neither a record nor
-// an error.
+// errOrNil returns err, or an error that says that there is neither a record
+// nor an error.
 func errOrNil(got *auth.Record, err error) error {
 	if got == nil && err == nil {
 		return errNil

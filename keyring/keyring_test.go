@@ -483,6 +483,26 @@ func TestCreateWithKey(t *testing.T) {
 	equal(t, "with Once too", exists != nil && exists.Record.ID == r.ID, true)
 }
 
+// While it is not known whether a key exists, none is made.
+func TestCreateDuringAnOutage(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		spec keyring.Spec
+	}{
+		{"Once", keyring.Spec{Name: "key", Once: "1"}},
+		{"Key", keyring.Spec{Name: "key", Key: auth.Scheme{}.NewKey()}},
+	} {
+		m, store := newHooked(nil)
+		store.get = func(string) (*auth.Record, error) { return nil, http.ErrServerClosed }
+		store.lookup = func(auth.Hash) (*auth.Record, error) { return nil, http.ErrServerClosed }
+		_, _, err := m.Unconfined("sam").Create(ctx, c.spec)
+		fails(t, c.name, err, http.ErrServerClosed, "")
+		page, err := store.MemoryStore.List(ctx, keyring.Query{Limit: 10})
+		must(t, err)
+		equal(t, c.name+": records", len(page), 0)
+	}
+}
+
 func TestMaxKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, store := newManager(&keyring.Options{MaxKeys: 3})

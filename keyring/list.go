@@ -56,6 +56,8 @@ func (k *Keyring) Find(ctx context.Context, key auth.Key) (auth.Record, error) {
 	return auth.Record{}, failed("find key", err)
 }
 
+// find returns a copy of the record of key, if it exists for the actor. It
+// decides as an Authenticator does: by the first hash that the store knows.
 func (k *Keyring) find(ctx context.Context, key auth.Key) (*auth.Record, error) {
 	for _, hash := range k.manager.opts.Scheme.Hashes(key) {
 		r, err := k.manager.store.Lookup(ctx, hash)
@@ -66,9 +68,10 @@ func (k *Keyring) find(ctx context.Context, key auth.Key) (*auth.Record, error) 
 			return nil, err
 		case r == nil:
 			return nil, errors.New("the store returned neither a record nor an error")
-		case subtle.ConstantTimeCompare(r.Hash[:], hash[:]) == 1 && k.may.see(r.Owner):
-			return r.Clone(), nil
+		case subtle.ConstantTimeCompare(r.Hash[:], hash[:]) == 0 || !k.may.see(r.Owner):
+			return nil, auth.ErrNotFound
 		}
+		return r.Clone(), nil
 	}
 	return nil, auth.ErrNotFound
 }

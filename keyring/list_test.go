@@ -119,10 +119,12 @@ func TestFind(t *testing.T) {
 	}
 
 	// A store that returns another record than that of the hash is not
-	// believed.
-	store.lookup = func(auth.Hash) (*auth.Record, error) { return &earlier, nil }
+	// believed, and is not asked for the next hash, as by an Authenticator.
+	lookups := 0
+	store.lookup = func(auth.Hash) (*auth.Record, error) { lookups++; return &earlier, nil }
 	_, err = m.For(ada).Find(ctx, key)
 	fails(t, "wrong record", err, auth.ErrNotFound, "")
+	equal(t, "lookups", lookups, 1)
 	store.lookup = func(auth.Hash) (*auth.Record, error) { return nil, io.ErrUnexpectedEOF }
 	_, err = m.For(ada).Find(ctx, key)
 	fails(t, "outage", err, io.ErrUnexpectedEOF, "keyring: find key: unexpected EOF")

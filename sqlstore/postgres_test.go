@@ -269,9 +269,9 @@ func waitingForLock(t *testing.T, db *sql.DB) (n int) {
 func TestPostgresCrashInRotation(t *testing.T) {
 	server := pgtest.Start(t)
 	dsn := server.URL("postgres")
-	s, db := newPostgres(t, dsn, nil), openPostgres(t, dsn)
+	newPostgres(t, dsn, nil)
 	// The second write waits, so that the test knows when.
-	execute(t, db, `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+	execute(t, openPostgres(t, dsn), `CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
 		$$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
 		CREATE TRIGGER hold BEFORE INSERT ON api_keys FOR EACH ROW WHEN (NEW.rotated_from <> '') EXECUTE FUNCTION hold()`)
 	for name, cut := range map[string]func(*sql.Conn){
@@ -284,8 +284,9 @@ func TestPostgresCrashInRotation(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s := newPostgres(t, dsn, nil)
 			old := inserted(t, s)
-			conn, err := db.Conn(t.Context())
+			conn, err := openPostgres(t, dsn).Conn(t.Context())
 			must(t, err)
 			defer conn.Close()
 			execute(t, conn, "SELECT pg_advisory_lock(1)")

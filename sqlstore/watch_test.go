@@ -522,9 +522,17 @@ func TestWatchLeavesNothing(t *testing.T) {
 	before, _ := watchGoroutines()
 	check := func(what string) {
 		t.Helper()
-		if n, stacks := watchGoroutines(); n > before {
-			t.Errorf("%s: %d goroutines, want %d\n%s", what, n, before, stacks)
-		}
+		var stacks string
+		defer func() {
+			if t.Failed() {
+				t.Logf("%s:\n%s", what, stacks)
+			}
+		}()
+		await(t, "the end of goroutines "+what, func() bool {
+			var n int
+			n, stacks = watchGoroutines()
+			return n <= before
+		})
 	}
 	for range 3 {
 		watch(t, s).end()

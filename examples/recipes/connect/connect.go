@@ -138,7 +138,9 @@ func list(ctx context.Context, _ *connect.Request[emptypb.Empty]) (*connect.Resp
 }
 
 // watch sends one message and then waits for news, of which there are none.
-func watch(ctx context.Context, _ *connect.Request[emptypb.Empty], stream *connect.ServerStream[wrapperspb.StringValue]) error {
+func watch(
+	ctx context.Context, _ *connect.Request[emptypb.Empty], stream *connect.ServerStream[wrapperspb.StringValue],
+) error {
 	if err := stream.Send(wrapperspb.String("the documents")); err != nil {
 		return err
 	}

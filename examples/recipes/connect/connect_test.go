@@ -20,6 +20,8 @@ import (
 	"github.com/insigner/auth/keyring"
 )
 
+type text = wrapperspb.StringValue
+
 var protocols = map[string][]connect.ClientOption{
 	"Connect":  nil,
 	"gRPC":     {connect.WithGRPC()},
@@ -70,7 +72,7 @@ func TestUnary(t *testing.T) {
 		{"an unknown key", auth.Scheme{}.NewKey(), connect.CodeUnauthenticated, "INVALID_KEY"},
 	} {
 		for protocol, options := range protocols {
-			client := connect.NewClient[emptypb.Empty, wrapperspb.StringValue](server.Client(), server.URL+recipe.List, options...)
+			client := connect.NewClient[emptypb.Empty, text](server.Client(), server.URL+recipe.List, options...)
 			request := connect.NewRequest(new(emptypb.Empty))
 			if c.key.Reveal() != "" {
 				request.Header().Set("Authorization", "Bearer "+c.key.Reveal())
@@ -97,7 +99,7 @@ func TestUnary(t *testing.T) {
 func TestOutage(t *testing.T) {
 	server := start(t, failing{})
 	for protocol, options := range protocols {
-		client := connect.NewClient[emptypb.Empty, wrapperspb.StringValue](server.Client(), server.URL+recipe.List, options...)
+		client := connect.NewClient[emptypb.Empty, text](server.Client(), server.URL+recipe.List, options...)
 		request := connect.NewRequest(new(emptypb.Empty))
 		request.Header().Set("Authorization", "Bearer "+auth.Scheme{}.NewKey().Reveal())
 		_, err := client.CallUnary(t.Context(), request)
@@ -126,7 +128,8 @@ func TestPlainRequest(t *testing.T) {
 // HTTP requires.
 func TestChallenge(t *testing.T) {
 	url := try.Server(t, recipe.NewApp(new(keyring.MemoryStore), time.Minute))
-	got := try.Send(t, "POST", url+recipe.List, try.Header("Content-Type", "application/json", "Connect-Protocol-Version", "1"))
+	header := try.Header("Content-Type", "application/json", "Connect-Protocol-Version", "1")
+	got := try.Send(t, "POST", url+recipe.List, header)
 	if got.Status != 401 {
 		t.Errorf("status %d, want 401", got.Status)
 	}
@@ -143,7 +146,7 @@ func TestServerStream(t *testing.T) {
 		store := new(keyring.MemoryStore)
 		server := start(t, store)
 		key := authtest.NewKey(t, store, "documents.read")
-		client := connect.NewClient[emptypb.Empty, wrapperspb.StringValue](server.Client(), server.URL+recipe.Watch, options...)
+		client := connect.NewClient[emptypb.Empty, text](server.Client(), server.URL+recipe.Watch, options...)
 		request := connect.NewRequest(new(emptypb.Empty))
 		request.Header().Set("Authorization", "Bearer "+key.Reveal())
 		stream, err := client.CallServerStream(t.Context(), request)
@@ -171,8 +174,7 @@ func TestBidiStream(t *testing.T) {
 		store := new(keyring.MemoryStore)
 		server := start(t, store)
 		key := authtest.NewKey(t, store, "documents.write")
-		client := connect.NewClient[wrapperspb.StringValue, wrapperspb.StringValue](server.Client(), server.URL+recipe.Sync,
-			protocols[protocol]...)
+		client := connect.NewClient[text, text](server.Client(), server.URL+recipe.Sync, protocols[protocol]...)
 		stream := client.CallBidiStream(t.Context())
 		stream.RequestHeader().Set("Authorization", "Bearer "+key.Reveal())
 		if err := stream.Send(wrapperspb.String("hello")); err != nil {
@@ -194,7 +196,7 @@ func TestBidiStream(t *testing.T) {
 func TestStreamWithoutScope(t *testing.T) {
 	store := new(keyring.MemoryStore)
 	server := start(t, store)
-	client := connect.NewClient[emptypb.Empty, wrapperspb.StringValue](server.Client(), server.URL+recipe.Watch)
+	client := connect.NewClient[emptypb.Empty, text](server.Client(), server.URL+recipe.Watch)
 	request := connect.NewRequest(new(emptypb.Empty))
 	request.Header().Set("Authorization", "Bearer "+authtest.NewKey(t, store, "documents.write").Reveal())
 	stream, err := client.CallServerStream(t.Context(), request)

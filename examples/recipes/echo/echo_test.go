@@ -73,5 +73,6 @@ func TestPatternIsSeenOutside(t *testing.T) {
 
 func TestEveryRouteRequiresScope(t *testing.T) {
 	store := new(keyring.MemoryStore)
-	authtest.CheckRoutes(t, echo.NewApp(store), authtest.NewKey(t, store), "GET /api/documents", "DELETE /api/documents/{id}")
+	authtest.CheckRoutes(t, echo.NewApp(store), authtest.NewKey(t, store),
+		"GET /api/documents", "DELETE /api/documents/{id}")
 }

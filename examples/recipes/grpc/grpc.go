@@ -64,22 +64,22 @@ func statusOf(err error) error {
 	return s.Err()
 }
 
-func (g Guard) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+func (g Guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	ctx, err := g.admit(ctx, info.FullMethod)
 	if err != nil {
 		return nil, err
 	}
-	return handler(ctx, request)
+	return next(ctx, req)
 }
 
-func (g Guard) stream(server any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (g Guard) stream(server any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	ctx, err := g.admit(s.Context(), info.FullMethod)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := auth.WithRecheck(ctx, g.Interval)
 	defer cancel()
-	err = handler(server, &stream{s, ctx})
+	err = next(server, &stream{s, ctx})
 	if cause := context.Cause(ctx); auth.Code(cause) != "" {
 		return statusOf(cause) // the key was revoked
 	}

@@ -90,6 +90,7 @@ func TestUnary(t *testing.T) {
 	store := new(keyring.MemoryStore)
 	client := grpc_health_v1.NewHealthClient(start(t, store))
 	good := "Bearer " + authtest.NewKey(t, store, "health.check").Reveal()
+	other := "Bearer " + authtest.NewKey(t, store, "health.watch").Reveal()
 	for _, c := range []struct {
 		name   string
 		fields []string
@@ -97,7 +98,7 @@ func TestUnary(t *testing.T) {
 		reason string
 	}{
 		{"the scope", []string{good}, codes.OK, ""},
-		{"another scope", []string{"Bearer " + authtest.NewKey(t, store, "health.watch").Reveal()}, codes.PermissionDenied, "INSUFFICIENT_SCOPE"},
+		{"another scope", []string{other}, codes.PermissionDenied, "INSUFFICIENT_SCOPE"},
 		{"no key", nil, codes.Unauthenticated, "MISSING_KEY"},
 		{"another scheme", []string{"Basic YTpi"}, codes.Unauthenticated, "MISSING_KEY"},
 		{"no key of ours", []string{"Bearer hello"}, codes.Unauthenticated, "INVALID_FORMAT"},
@@ -207,7 +208,8 @@ func TestCredentials(t *testing.T) {
 	if _, err := client.Check(t.Context(), new(grpc_health_v1.HealthCheckRequest)); err != nil {
 		t.Errorf("Check: %v", err)
 	}
-	_, err := grpc.NewClient("passthrough:///", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(key))
+	_, err := grpc.NewClient("passthrough:///", grpc.WithPerRPCCredentials(key),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err == nil {
 		t.Error("without TLS there is a client that would send the key")
 	}

@@ -39,7 +39,10 @@ func TestAddresses(t *testing.T) {
 	} {
 		store := new(keyring.MemoryStore)
 		_, key, err := keyring.NewManager(store, nil).Unconfined("test").Create(t.Context(), keyring.Spec{
-			Name: "limited", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}, Metadata: map[string]string{"addresses": c.list},
+			Name:     "limited",
+			Owner:    "org_1",
+			Scopes:   auth.Scopes{"documents.read"},
+			Metadata: map[string]string{"addresses": c.list},
 		})
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)

@@ -174,7 +174,8 @@ func TestNewKeyNextToTable(t *testing.T) {
 func TestOutageIsNotUnknown(t *testing.T) {
 	table := filled(t)
 	table.DB.Close()
-	if got := outcome(t, serve(t, legacy.Both{New: new(keyring.MemoryStore), Old: table}), good); got != "STORE_UNAVAILABLE" {
+	url := serve(t, legacy.Both{New: new(keyring.MemoryStore), Old: table})
+	if got := outcome(t, url, good); got != "STORE_UNAVAILABLE" {
 		t.Errorf("the code is %q, want STORE_UNAVAILABLE", got)
 	}
 }
@@ -190,7 +191,12 @@ func TestUnreadableRow(t *testing.T) {
 		t.Error("the import of a bad row returns no error")
 	}
 	url := serve(t, store)
-	for key, want := range map[string]string{good: "", revoked: "KEY_REVOKED", expired: "KEY_EXPIRED", reader: "INVALID_KEY"} {
+	for key, want := range map[string]string{
+		good:    "",
+		revoked: "KEY_REVOKED",
+		expired: "KEY_EXPIRED",
+		reader:  "INVALID_KEY",
+	} {
 		if got := outcome(t, url, key); got != want {
 			t.Errorf("the code for %s is %q, want %q", key, got, want)
 		}

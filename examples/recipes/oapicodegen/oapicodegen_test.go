@@ -53,7 +53,8 @@ func TestHandlerSeesKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := try.Send(t, "GET", try.Server(t, app)+"/api/v1/documents", try.Bearer(authtest.NewKey(t, store, "documents.read")))
+	key := authtest.NewKey(t, store, "documents.read")
+	got := try.Send(t, "GET", try.Server(t, app)+"/api/v1/documents", try.Bearer(key))
 	if want := "[\"a document of org_test\"]\n"; got.Body != want {
 		t.Errorf("the body is %q, want %q", got.Body, want)
 	}

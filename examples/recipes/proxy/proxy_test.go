@@ -158,7 +158,8 @@ func TestUpgradedStreamEndsWithItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: test\r\nAuthorization: Bearer %s\r\n\r\n", key.Reveal())
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: test\r\n"+
+		"Authorization: Bearer %s\r\n\r\n", key.Reveal())
 	in := bufio.NewReader(conn)
 	for line := ""; line != "hello\n"; {
 		if line, err = in.ReadString('\n'); err != nil {

@@ -1,12 +1,12 @@
-// Package auth authenticates the requests of a net/http API by API keys, as the
-// inSigner API documents it: Bearer keys, granular scopes, problem details on
-// failure.
+// Package auth authenticates requests to a net/http API with API keys, as the
+// inSigner API documents them: Bearer keys, granular scopes, problem details
+// for refused requests.
 //
 //	store := new(keyring.MemoryStore) // or a Store of your own
 //	a := auth.New(store, nil)
 //
 //	mux := http.NewServeMux()
-//	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(list))
+//	mux.Handle("GET /api/v1/documents", auth.Require("documents.read")(http.HandlerFunc(list)))
 //	http.ListenAndServe("127.0.0.1:8080", a.Middleware(mux))
 //
 // # Keys
@@ -22,8 +22,8 @@
 // # Scopes
 //
 // A key holds [Scopes], and a route requires some, such as "documents.read".
-// "documents.*" covers everything below "documents.", and "*" covers everything.
-// No scope is held by default.
+// "documents.*" covers everything below "documents.", and "*" covers
+// everything. No scope is held by default.
 //
 // # Errors
 //
@@ -31,16 +31,18 @@
 // a challenge (RFC 6750 section 3) from [WriteProblem]. In Go, the reasons are
 // [ErrMissingKey], [ErrInvalidFormat], [ErrInvalidKey], [ErrKeyRevoked],
 // [ErrKeyDisabled], [ErrKeyExpired] and [ErrInsufficientScope]. If the store
-// fails, the reason is [ErrStoreUnavailable] and the status 503: this is neither
-// success nor the client's fault.
+// fails, the reason is [ErrStoreUnavailable] and the status 503: this is
+// neither success nor the client's fault.
 //
 // # Security
 //
-// Everything fails closed. A route without its Middleware answers 500, an
-// invalid scope grants nothing, and a programmer's mistake panics at startup. A
-// [Key] cannot be printed. Nothing that a client sent is echoed or logged. Keys
-// are hashed with BLAKE2b-256, which is fast; see [Hasher] for why that is right.
-// Serve over TLS: anybody who reads a Bearer key on its way can use it.
+// Everything fails closed. A route wrapped by Require answers 500 if no
+// Middleware is outside, an invalid scope grants nothing, and a programmer's
+// mistake panics at startup where it can. A route without Require is open to
+// every key; authtest.CheckRoutes finds it. A [Key] cannot be printed. Nothing
+// that a client sent is echoed or logged. Keys are hashed with BLAKE2b-256,
+// which is fast; see [Hasher] for why that is right. Serve over TLS: anybody
+// who reads a Bearer key on its way can use it.
 package auth
 
 import (
@@ -74,8 +76,9 @@ type Options struct {
 
 	// ErrorHandler, if not nil, answers a refused request. [ProblemFor], [Code]
 	// and [errors.Is] tell the reason. If it returns false, it must not have
-	// written anything, and [WriteProblem] answers. In either case the wrapped
-	// handler is not called.
+	// written anything, and [WriteProblem] answers. If it returns true, it must
+	// have written a status: net/http sends 200 if nothing is written. The
+	// wrapped handler is never called.
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error) (answered bool)
 
 	// OnDecision, if not nil, is called once for each decision about a key,
@@ -101,8 +104,8 @@ type Authenticator struct {
 }
 
 // New returns an Authenticator for the keys in store. If opts is nil, the zero
-// Options are used; otherwise opts is copied. New panics if store is nil, and on
-// options that cannot work.
+// Options are used; otherwise opts is copied. New panics if store is nil, and
+// on options that cannot work.
 func New(store Store, opts *Options) *Authenticator {
 	const call = "auth.New"
 	if store == nil {
@@ -121,7 +124,7 @@ func New(store Store, opts *Options) *Authenticator {
 	if base == "" {
 		base = defaultProblemBase
 	}
-	if err := checkVoice(realm, base); err != nil {
+	if err := checkAnswers(realm, base); err != nil {
 		panic(call + ": " + err.Error())
 	}
 	a := &Authenticator{
@@ -135,23 +138,6 @@ func New(store Store, opts *Options) *Authenticator {
 	a.scheme.Hashers = slices.Clone(a.scheme.Hashers)
 	a.scheme.Catalog = slices.Clone(a.scheme.Catalog)
 	return a
-}
-
-// Authenticate decides whose request r is. It writes nothing and looks at no
-// scope. [WriteProblem] can answer its error, which matches one of these:
-//
-//   - [ErrMissingKey], [ErrInvalidFormat] or [ErrInvalidKey]
-//   - [ErrKeyRevoked], [ErrKeyDisabled] or [ErrKeyExpired]
-//   - [ErrStoreUnavailable]
-//
-// Without a Bearer credential, it accepts the identity that the host vouched for
-// (see Vouch), as Middleware does. The record is the caller's to change.
-func (a *Authenticator) Authenticate(r *http.Request) (Record, error) {
-	id, err := a.admit(r, nil)
-	if err != nil {
-		return Record{}, err
-	}
-	return *id.record.Clone(), nil
 }
 
 // Verify decides whose key it is, outside HTTP: a key in gRPC metadata, in a
@@ -231,8 +217,8 @@ func (a *Authenticator) judge(d *Decision) *refusal {
 	return nil
 }
 
-// decided completes d, tells the hook, and returns refused as an error, which is
-// nil if there is none.
+// decided completes d, tells the hook, and returns refused as an error, which
+// is nil if there is none.
 func (a *Authenticator) decided(ctx context.Context, d *Decision, refused *refusal) error {
 	var err error
 	if refused != nil {
@@ -273,24 +259,42 @@ func (a *Authenticator) log() *slog.Logger {
 
 // refuse answers a refused request.
 func (a *Authenticator) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if a.handler != nil {
-		// With the context, WriteProblem answers a sentinel in a's words.
-		own := r.WithContext(context.WithValue(r.Context(), refusalsKey{}, a.refusals))
-		if a.handler(w, own, err) {
-			return
-		}
+	if a.answers(w, r, err) {
+		return
 	}
 	WriteProblem(w, r, err)
 }
 
+// answers lets the ErrorHandler answer, if there is one. The context of its
+// request makes WriteProblem use the realm and the problem base of a.
+func (a *Authenticator) answers(w http.ResponseWriter, r *http.Request, err error) bool {
+	if a.handler == nil {
+		return false
+	}
+	own := r.WithContext(context.WithValue(r.Context(), refusalsKey{}, a.refusals))
+	defer giveBack(own, r)
+	return a.handler(w, own, err)
+}
+
+// giveBack copies to r what a handler left in a copy of it, if it changed. So
+// outer handlers see the route, and the server, which knows only r, removes the
+// files of the multipart form.
+func giveBack(own, r *http.Request) {
+	if own.Pattern != r.Pattern {
+		r.Pattern = own.Pattern
+	}
+	if own.MultipartForm != r.MultipartForm {
+		r.MultipartForm = own.MultipartForm
+	}
+}
+
 // Bearer returns the credential in the Authorization fields of a request, as
 // Middleware reads it: what follows the scheme Bearer, in any case, and one or
-// more spaces (RFC 9110 section 11.4). It returns "" if there is none. It is for
-// other transports, such as gRPC metadata.
+// more spaces (RFC 9110 section 11.4). It returns "" if there is none. It is
+// for other transports, such as gRPC metadata.
 //
-// Several fields are read as one, joined by commas (RFC 9110 section 5.3). The
-// result is never a key that an Authenticator accepts, so neither the first nor
-// the last field wins.
+// Several fields are joined by commas (RFC 9110 section 5.3). No key of a
+// Scheme has a comma, so neither the first nor the last field wins.
 func Bearer(fields ...string) string {
 	var v string
 	switch len(fields) {
@@ -304,14 +308,9 @@ func Bearer(fields ...string) string {
 	if v != "" && (v[0] <= ' ' || v[len(v)-1] <= ' ') {
 		v = strings.Trim(v, " \t") // RFC 9110 section 5.5; net/http has done it for HTTP/1
 	}
-	const scheme = "bearer"
-	if len(v) <= len(scheme) || v[len(scheme)] != ' ' {
+	const scheme = "Bearer"
+	if len(v) <= len(scheme) || v[len(scheme)] != ' ' || !strings.EqualFold(v[:len(scheme)], scheme) {
 		return ""
-	}
-	for i := range len(scheme) {
-		if v[i]|0x20 != scheme[i] { // sets the bit that tells the case of ASCII letters
-			return ""
-		}
 	}
 	return strings.TrimLeft(v[len(scheme):], " ")
 }

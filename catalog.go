@@ -16,8 +16,8 @@ type ScopeInfo struct {
 }
 
 // Validate returns an error that names the first of scopes that is invalid or
-// that c does not list. A wildcard counts only if c lists it. If c is nil, every
-// valid scope is accepted. If c is empty but not nil, none is.
+// that c does not list. A wildcard counts only if c lists it. If c is nil,
+// every valid scope is accepted. If c is empty but not nil, none is.
 func (c Catalog) Validate(scopes ...Scope) error {
 	for _, s := range scopes {
 		if _, err := ParseScope(string(s)); err != nil {

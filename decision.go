@@ -20,13 +20,13 @@ const (
 	StepRecheck      Step = "recheck"      // whether a key is still good
 )
 
-// A Decision is what was decided about a key, for Options.OnDecision. Printed by
-// itself, in an exported field, a slice or a map, it shows no secret. Package fmt
-// does not ask it when it is an unexported field.
+// A Decision is what was decided about a key, for Options.OnDecision. Printed
+// by itself, in an exported field, a slice or a map, it shows no secret.
+// Package fmt does not ask it when it is an unexported field.
 //
 // A request that passes Middleware and [Require] makes two decisions. The
-// Authenticator's own Require makes one: its Step is "authorize" once the key is
-// known to be good.
+// Authenticator's own Require makes one: its Step is "authorize" once the key
+// is known to be good.
 type Decision struct {
 	Step   Step
 	Err    error         // nil if the key passed; otherwise see ErrMissingKey and the other errors
@@ -51,8 +51,8 @@ func (d Decision) KeyID() string {
 }
 
 // Record returns a copy of the key's record, and whether it is known. It is
-// known if the key passed, and if it was refused because it is revoked, disabled
-// or expired, or lacks a scope. KeyID is cheaper.
+// known if the key passed, and if it was refused because it is revoked,
+// disabled or expired, or lacks a scope. KeyID is cheaper.
 func (d Decision) Record() (Record, bool) {
 	if d.record == nil {
 		return Record{}, false

@@ -26,12 +26,12 @@ func ParseHash(s string) (Hash, error) {
 	return h, err
 }
 
-// String returns 64 lower-case hex digits. Keep them out of logs: somebody with a
-// list of keys could look them up by their hashes.
+// String returns 64 lower-case hex digits. Keep them out of logs: somebody with
+// a list of keys could look them up by their hashes.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// Format writes what String returns, for every verb. So an error that quotes a
-// hash quotes it in a form that can be found and struck out.
+// Format writes what String returns, for every verb, so that a hash in an error
+// has one spelling, which the log can hide.
 func (h Hash) Format(f fmt.State, verb rune) { io.WriteString(f, h.String()) }
 
 // MarshalText returns what String returns.
@@ -105,6 +105,30 @@ func SHA256(pepper []byte) Hasher {
 	}
 	pepper = append([]byte(nil), pepper...)
 	return keyedHasher(func() hash.Hash { return hmac.New(sha256.New, pepper) })
+}
+
+const (
+	randomBytes  = 33 // of crypto/rand in a key: 264 bits, which need no padding in base64
+	randomLen    = 44 // the same in base64url (RFC 4648 section 5)
+	maxPrefixLen = 32
+	maxKeyLen    = 512 // of any credential that is hashed
+)
+
+// keyChar holds the base64url alphabet (RFC 4648 section 5).
+var keyChar = func() (t [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		t[c] = true
+	}
+	return t
+}()
+
+func allKeyChars(s string) bool {
+	for i := range len(s) {
+		if !keyChar[s[i]] {
+			return false
+		}
+	}
+	return true
 }
 
 // stackKeyLen is the length of keys that are hashed without an allocation: the

@@ -8,20 +8,13 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	randomBytes  = 33 // of crypto/rand in a key: 264 bits, which need no padding in base64
-	randomLen    = 44 // the same in base64url (RFC 4648 section 5)
-	maxPrefixLen = 32
-	maxKeyLen    = 512 // of any credential that is hashed
-)
-
-// A Key is a secret API key. [Scheme.NewKey] makes one, [Scheme.ParseKey] parses
-// one.
+// A Key is a secret API key. [Scheme.NewKey] makes one, [Scheme.ParseKey]
+// parses one.
 //
 // It redacts itself. Under every fmt verb, in slog, JSON and text it shows its
-// [Key.Hint], also as an unexported field, through a pointer, in a slice or in a
-// map. Reflection does not reach its text. [Key.Reveal] is the only way to read
-// the secret.
+// [Key.Hint], also as an unexported field, through a pointer, in a slice or in
+// a map. Reflection does not reach its text. [Key.Reveal] is the only way to
+// read the secret.
 //
 // The zero Key is no key: Reveal and Hint return "". Do not compare two Keys
 // with ==, which only reports whether one is a copy of the other.
@@ -56,8 +49,8 @@ func (k Key) Reveal() string {
 // enough for the owner to tell keys apart. It is safe to store and show, since
 // 240 unknown bits remain.
 //
-// Of a key that Scheme.AlsoAccept takes, the prefix is shown only if it is that
-// of the Scheme. Of a key under 24 characters the Hint is only "…".
+// For a key that only Scheme.AlsoAccept takes, the prefix is shown if it is
+// that of the Scheme. For a key of fewer than 24 characters the Hint is "…".
 func (k Key) Hint() string {
 	text := k.Reveal()
 	if text == "" {
@@ -91,20 +84,3 @@ func (k Key) MarshalJSON() ([]byte, error) { return json.Marshal(k.Hint()) }
 
 // MarshalText returns the Hint.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.Hint()), nil }
-
-// keyChar holds the base64url alphabet (RFC 4648 section 5).
-var keyChar = func() (t [256]bool) {
-	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
-		t[c] = true
-	}
-	return t
-}()
-
-func allKeyChars(s string) bool {
-	for i := range len(s) {
-		if !keyChar[s[i]] {
-			return false
-		}
-	}
-	return true
-}

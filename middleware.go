@@ -8,26 +8,27 @@ import (
 	"sync/atomic"
 )
 
-// Middleware authenticates each request, for every route. It passes an
-// accepted request on with the key's [Record] in its context, for [FromContext],
+// Middleware authenticates each request, for every route. It passes an accepted
+// request on with the key's [Record] in its context, for [FromContext],
 // [Require] and [Authorize], and refuses all others. Handlers for CORS and
 // request IDs go outside it, since a preflight request of a browser carries no
 // key.
 //
-// Without a Bearer credential, it accepts the identity that the host vouched for
-// (see Vouch).
+// Without a Bearer credential, it accepts the identity that the host vouched
+// for (see Vouch).
 //
-// An accepted request gets "Cache-Control: private", unless an outer handler has
-// set a Cache-Control. The inner handler may replace it. So no shared cache
+// An accepted request gets "Cache-Control: private", unless an outer handler
+// has set a Cache-Control. The inner handler may replace it. So no shared cache
 // gives the answer for one key to another client.
 //
 // The inner handler gets a copy of the request, as from
 // [http.Request.WithContext]. When it returns, Pattern and MultipartForm are
-// copied back if they changed, so that logs outside see the route. Do not give
-// one request to two handlers at once; clone it.
+// copied back if they changed, so that logs outside see the route. PathValue
+// cannot be copied. Do not give one request to two handlers at once; clone it.
 //
-// The identity belongs to the context. A handler that makes another request with
-// that context, as a handler for batches may, makes it with the same key.
+// The identity belongs to the context. If a handler serves another request with
+// that context, as a handler for batches may, routes inside see the same key,
+// with any Authorization of that request.
 func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	mustHandler("auth.Authenticator.Middleware", next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,12 +41,30 @@ func (a *Authenticator) Middleware(next http.Handler) http.Handler {
 	})
 }
 
+// Authenticate decides whose request r is. It writes nothing and looks at no
+// scope. [WriteProblem] can answer its error, which matches one of these:
+//
+//   - [ErrMissingKey], [ErrInvalidFormat] or [ErrInvalidKey]
+//   - [ErrKeyRevoked], [ErrKeyDisabled] or [ErrKeyExpired]
+//   - [ErrStoreUnavailable]
+//
+// Without a Bearer credential, it accepts the identity that the host vouched
+// for (see Vouch), as Middleware does. The record is the caller's to change.
+func (a *Authenticator) Authenticate(r *http.Request) (Record, error) {
+	id, err := a.admit(r, nil)
+	if err != nil {
+		return Record{}, err
+	}
+	return *id.record.Clone(), nil
+}
+
 // Optional is like Middleware, but a request without a Bearer credential passes
 // too. Unless the host vouched for it, it has no record: FromContext reports
-// false, and [Require] answers 401. A request whose key is refused does not pass.
+// false, and [Require] answers 401. A request whose key is refused does not
+// pass.
 //
-// A request that passes without a credential gets "Vary: Authorization", so that
-// a cache does not give its answer to a client with a key.
+// A request that passes without a credential gets "Vary: Authorization", so
+// that a cache does not give its answer to a client with a key.
 func (a *Authenticator) Optional(next http.Handler) http.Handler {
 	mustHandler("auth.Authenticator.Optional", next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -82,9 +101,9 @@ func varies(fields []string) bool {
 }
 
 // Require wraps a route that needs all of the scopes. It authenticates the
-// request, unless the same Authenticator's Middleware outside has done so, and
-// checks the scopes. What Middleware says about the answer and the request holds
-// for Require too. Require panics if a scope is invalid, or not in the Catalog.
+// request, unless an outer Middleware of the same Authenticator has done so,
+// and checks the scopes. It treats the answer and the request as Middleware
+// does. Require panics if a scope is invalid or not in the Catalog.
 func (a *Authenticator) Require(scope Scope, more ...Scope) func(http.Handler) http.Handler {
 	return newRoute("auth.Authenticator.Require", a, newRequirement(false, scope, more)).wrap
 }
@@ -94,14 +113,17 @@ func (a *Authenticator) RequireAny(scope Scope, more ...Scope) func(http.Handler
 	return newRoute("auth.Authenticator.RequireAny", a, newRequirement(true, scope, more)).wrap
 }
 
-// Vouch returns a context in which the host says whose request it is, by a
+// Vouch returns a context in which the host says whose request it is: by a
 // session, a client certificate, or a key that Verify accepted. Middleware,
-// Optional and Require of the same Authenticator accept r for a request that
-// carries no Bearer credential; if it carries one, the credential decides. So do
-// the package's functions, such as [Authorize].
+// Optional and Require of the same Authenticator accept r for a request without
+// a Bearer credential. If the request has one, the credential decides.
 //
-// Other Authenticators do not accept it. Record.Check of r counts wherever it is
-// used. If r has a Hash, [Recheck] looks it up. Vouch keeps a copy of r.
+// [Authorize], [FromContext] and [Recheck] see no request. For them the newest
+// Vouch decides, even over a credential. So call Vouch outside Middleware and
+// Require, not inside.
+//
+// Other Authenticators do not accept r. Wherever r is used, its Check must
+// pass. If r has a Hash, Recheck looks it up. Vouch keeps a copy of r.
 func (a *Authenticator) Vouch(ctx context.Context, r Record) context.Context {
 	if ctx == nil {
 		panic("auth.Authenticator.Vouch: the context is nil")
@@ -109,10 +131,10 @@ func (a *Authenticator) Vouch(ctx context.Context, r Record) context.Context {
 	return &identity{Context: ctx, record: r.Clone(), by: a, vouched: true}
 }
 
-// Require wraps a route that needs all of the scopes, inside the Middleware or
-// Optional of an [Authenticator]. Otherwise it answers 500, logs the mistake, and
-// does not call the handler. It does the same for a scope that is not in the
-// Authenticator's Catalog. It panics if a scope is invalid.
+// Require wraps a route that needs all of the scopes. It must be inside the
+// Middleware or Optional of an [Authenticator]. If it is not, or if a scope is
+// not in the Catalog of the Authenticator, it answers 500, logs the mistake,
+// and does not call the handler. It panics if a scope is invalid.
 func Require(scope Scope, more ...Scope) func(http.Handler) http.Handler {
 	return newRoute("auth.Require", nil, newRequirement(false, scope, more)).wrap
 }
@@ -185,7 +207,9 @@ func (a *Authenticator) admit(r *http.Request, rt *route) (*identity, error) {
 	return &identity{Context: ctx, record: d.record, by: a, vouched: vouched, admitted: true}, nil
 }
 
-// admittedIn returns the identity that a has accepted for r, or nil.
+// admittedIn returns the newest identity that a has accepted for r, or nil. An
+// even newer one that the host vouched for has to be accepted first, unless r
+// has a credential.
 func (a *Authenticator) admittedIn(r *http.Request) *identity {
 	for id := identityFrom(r.Context()); id != nil; id = identityFrom(id.Context) {
 		if id.by != a || id.record == nil {
@@ -195,7 +219,7 @@ func (a *Authenticator) admittedIn(r *http.Request) *identity {
 			return id
 		}
 		if Bearer(r.Header["Authorization"]...) == "" {
-			return nil // this newer identity is still to be accepted
+			return nil
 		}
 	}
 	return nil
@@ -350,34 +374,43 @@ func authorize(ctx context.Context, call string, q requirement) error {
 // misused logs a programmer's mistake and returns it as an error with status
 // 500. R may be nil.
 func (a *Authenticator) misused(ctx context.Context, text string, r *http.Request) error {
-	route := ""
+	pattern := ""
 	if r != nil {
-		route = r.Pattern
+		pattern = r.Pattern
 	}
-	a.log().ErrorContext(ctx, "auth: "+text, "route", route)
+	a.log().ErrorContext(ctx, "auth: "+text, "route", pattern)
 	return a.refusals.misuse(text)
 }
 
-// outside speaks where there is no Authenticator.
+// outside answers and logs where no Authenticator has been passed.
 var outside = &Authenticator{refusals: defaultRefusals}
 
 func mustHandler(call string, next http.Handler) {
-	if next == nil {
+	if f, ok := next.(http.HandlerFunc); next == nil || ok && f == nil {
 		panic(call + ": the handler is nil")
 	}
 }
 
-// An identity is the context of a request that has passed an Authenticator. It
-// is a context of its own, since that costs one allocation and
+// An identity is the context of a request that has passed an Authenticator, or
+// that the host vouched for. It is a context itself: that costs one allocation,
 // context.WithValue two.
+//
+//	made by               record  vouched  admitted
+//	Optional, no key      nil     no       no
+//	Vouch                 yes     yes      no
+//	admit, by a key       yes     no       yes
+//	admit, by a Vouch     yes     yes      yes
+//
+// What is not admitted is decided when a route needs it. What is vouched for is
+// checked again each time.
 type identity struct {
 	context.Context
-	record   *Record // never modified; nil if Optional let the request pass without a key
+	record   *Record // never modified
 	by       *Authenticator
-	vouched  bool          // the host said so
-	admitted bool          // a request or a stream passed with it; otherwise it is still to be decided
-	request  *http.Request // that the inner handler gets
-	private  [1]string     // the value of Cache-Control, which so costs no allocation
+	vouched  bool
+	admitted bool
+	request  *http.Request // the one that the inner handler gets
+	private  [1]string     // holds the value of Cache-Control, to save an allocation
 }
 
 // judge checks the record's state and puts the record into d.
@@ -395,20 +428,8 @@ func (id *identity) serve(next http.Handler, w http.ResponseWriter, r *http.Requ
 		}
 	}
 	id.request = r.WithContext(id)
-	defer id.giveBack(r)
+	defer giveBack(id.request, r)
 	next.ServeHTTP(w, id.request)
-}
-
-// giveBack copies to r what the inner handler left in its copy. The server
-// removes the files of the multipart form of the request that it knows.
-func (id *identity) giveBack(r *http.Request) {
-	own := id.request
-	if own.Pattern != r.Pattern {
-		r.Pattern = own.Pattern
-	}
-	if own.MultipartForm != r.MultipartForm {
-		r.MultipartForm = own.MultipartForm
-	}
 }
 
 type identityKey struct{}

@@ -23,11 +23,11 @@ const (
 // A *Problem is an error. If a handler passes one of its own to [WriteProblem],
 // it is answered as it is.
 type Problem struct {
-	Type           string `json:"type,omitempty"` // URI reference: the problem base and a name
-	Title          string `json:"title,omitempty"`
-	Status         int    `json:"status"` // 400 to 599
-	Detail         string `json:"detail,omitempty"`
-	Instance       string `json:"instance,omitempty"`
+	Type           string `json:"type,omitempty"`     // URI reference: the problem base and a name
+	Title          string `json:"title,omitempty"`    // of all problems of this type
+	Status         int    `json:"status"`             // 400 to 599
+	Detail         string `json:"detail,omitempty"`   // for people
+	Instance       string `json:"instance,omitempty"` // URI of this occurrence; never set by this package
 	Code           string `json:"code,omitempty"`
 	RequiredScopes Scopes `json:"requiredScopes,omitempty"`
 }
@@ -60,8 +60,8 @@ func ProblemFor(err error) *Problem {
 
 // Code returns the code of err: "KEY_REVOKED" for an error that matches
 // [ErrKeyRevoked], "STORE_UNAVAILABLE" for one that matches
-// [ErrStoreUnavailable], and so on. For a *Problem it returns the Code of that.
-// For any other error, and for nil, it returns "".
+// [ErrStoreUnavailable], and so on. For a *Problem it returns its Code. For any
+// other error, such as a programmer's mistake, and for nil, it returns "".
 func Code(err error) string {
 	if err == nil {
 		return ""
@@ -77,20 +77,26 @@ func Code(err error) string {
 func Challenge(err error) string { return refusalFor(nil, err).challenge }
 
 // WriteProblem answers a request with [ProblemFor] err as
-// application/problem+json, with its [Challenge], "Cache-Control: no-store" and,
-// for [ErrStoreUnavailable], Retry-After. For one of the sentinels it uses the
-// realm and the problem base of the Authenticator that r has passed or that
+// application/problem+json, with its [Challenge], "Cache-Control: no-store"
+// and, for [ErrStoreUnavailable], Retry-After. For one of the sentinels it uses
+// the realm and the problem base of the Authenticator that r has passed or that
 // refused it, if any.
 //
 // Header fields that an outer handler set for its own answer (Content-Length,
-// Content-Type, ETag, Last-Modified, Cache-Control) are replaced or removed. All
-// others stay. The challenge is added to any WWW-Authenticate that an outer
-// handler set. If there is a Content-Encoding, an outer handler compresses the
-// answer, and the Content-Length is left to it.
+// Content-Type, ETag, Last-Modified, Cache-Control) are replaced or removed.
+// All others stay. The challenge is added to any WWW-Authenticate that is
+// already there. If Content-Encoding is set, WriteProblem assumes that an outer
+// handler compresses the answer, and leaves the Content-Length to it. So a
+// handler that has set Content-Encoding, Content-Disposition or Content-Range
+// for its own answer must delete them first.
 //
-// WriteProblem writes nothing of r, and does not log.
+// Call WriteProblem before anything is written. It writes nothing of r, and
+// does not log.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	f := refusalFor(r, err)
+	if f.body == nil {
+		f.render() // a problem of the host
+	}
 	h := w.Header() // its keys are in canonical form
 	length, challenge := f.length, f.challenge
 	if len(h) > 0 {
@@ -130,8 +136,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // A refusal is an error and its answer to the client, in one value. It is made
-// once for each reason and route, and nothing derives the answer again. It never
-// changes.
+// once for each reason and route, and nothing derives the answer again.
 type refusal struct {
 	sentinel   error  // what errors.Is finds
 	misuse     string // of a programmer's mistake: what to change
@@ -215,8 +220,8 @@ func newRefusals(realm, base string) *refusals {
 	return f
 }
 
-// checkVoice returns an error if a realm or a problem base cannot be sent.
-func checkVoice(realm, base string) error {
+// checkAnswers returns an error if a realm or a problem base cannot be sent.
+func checkAnswers(realm, base string) error {
 	if strings.ContainsFunc(realm, func(c rune) bool { return c < ' ' || c == 0x7f }) {
 		return fmt.Errorf("the realm %s holds a control character", quote(realm))
 	}
@@ -313,21 +318,19 @@ func refusalFor(r *http.Request, err error) *refusal {
 	if f, ok := errors.AsType[*refusal](err); ok {
 		return f
 	}
-	voice := defaultRefusals
+	answers := defaultRefusals
 	if r != nil {
 		if f, ok := r.Context().Value(refusalsKey{}).(*refusals); ok {
-			voice = f
+			answers = f
 		}
 	}
 	if p, ok := errors.AsType[*Problem](err); ok && p != nil {
 		if p.Status < 400 || p.Status > 599 {
-			internal := *voice.internal()
+			internal := *answers.internal()
 			internal.code = p.Code
 			return &internal
 		}
-		own := &refusal{sentinel: p, code: p.Code, problem: *p}
-		own.render()
-		return own
+		return &refusal{sentinel: p, code: p.Code, problem: *p}
 	}
-	return voice.matching(err)
+	return answers.matching(err)
 }

@@ -3,14 +3,15 @@ package auth
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
 
 // Recheck decides again whether the key in ctx is good, after a new lookup, and
-// returns its record as it is now. It is for streams, WebSockets and long polls,
-// which outlive the decision that let them in. It looks at no scope, and does
-// not change what [FromContext] and [Authorize] see.
+// returns its record as it is now. It is for streams, WebSockets and long
+// polls, which outlive the decision that let them in. It looks at no scope, and
+// does not change what [FromContext] and [Authorize] see.
 //
 // Its errors are those of Authenticator.Authenticate; a key that was deleted is
 // [ErrInvalidKey]. If ctx has not passed an [Authenticator], the error becomes
@@ -47,16 +48,16 @@ func (id *identity) recheck(ctx context.Context, d *Decision) *refusal {
 	return id.by.judge(d)
 }
 
-// WithRecheck returns a context that is canceled when the key in ctx is revoked,
-// disabled, deleted or expires, or when it no longer covers what its scopes
-// covered when it was let in. [context.Cause] tells the reason, which
+// WithRecheck returns a context that is canceled when the key in ctx is
+// revoked, disabled, deleted or expires, or when it no longer covers what its
+// scopes covered when it was let in. [context.Cause] tells the reason, which
 // [WriteProblem] can answer.
 //
-// The expiry as last seen is exact. Everything else is seen by a lookup at most
-// every later, plus what a cache without a [Watcher] adds. An outage of the
-// store does not cancel the context; nor does a lookup that takes longer than 10
-// seconds. A panic of the store does, with that as the cause. The reason is told
-// to Options.OnDecision once.
+// It is canceled exactly at the expiry that was last seen. Other changes are
+// seen by a lookup, at most every later, plus the delay of a cache without a
+// [Watcher]. An outage of the store does not cancel the context; nor does a
+// lookup that takes longer than 10 seconds. A panic of the store does, with
+// that as the cause. The reason is told to Options.OnDecision once.
 //
 // The context is canceled at once if the record in ctx fails its Check now, or
 // if there is none. WithRecheck panics if every is not positive. Call the
@@ -88,8 +89,9 @@ func WithRecheck(ctx context.Context, every time.Duration) (context.Context, con
 
 const recheckTimeout = 10 * time.Second // for one lookup
 
-// A stream is a context that is rechecked. It has no goroutine between two
-// lookups, since there may be many streams.
+// A stream is a context that is rechecked. Its tick asks the store, its expiry
+// is the exact moment in last, and finish wins once. It has no goroutine
+// between two lookups, since there may be many streams.
 type stream struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -106,7 +108,7 @@ func (s *stream) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tick = time.AfterFunc(s.every, s.look)
-	s.expiry = time.AfterFunc(s.every, s.expire)
+	s.expiry = time.AfterFunc(math.MaxInt64, s.expire) // see sets it
 	s.see(s.id.record)
 	context.AfterFunc(s.ctx, func() {
 		s.mu.Lock()
@@ -126,9 +128,10 @@ func (s *stream) see(r *Record) {
 	s.expiry.Reset(time.Until(r.ExpiresAt.Round(0))) // by the wall clock
 }
 
-// look looks the key up again. If the store panics or ends the goroutine, no
-// recovery of the host is there to notice.
+// look looks the key up again. It runs on its own goroutine, so it must recover
+// a panic of the store.
 func (s *stream) look() {
+	defer s.recoverHook()
 	began := time.Now()
 	d := Decision{Step: StepRecheck}
 	returned := false
@@ -145,9 +148,11 @@ func (s *stream) look() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	record := s.last
 	if refused == nil {
-		s.see(d.record)
+		record = d.record
 	}
+	s.see(record) // also during an outage: the machine may have slept
 	if s.ctx.Err() == nil {
 		s.tick.Reset(max(s.every-time.Since(began), 0))
 	}
@@ -177,6 +182,7 @@ func (s *stream) narrowed(r *Record) *refusal {
 // expire ends the stream if its key has expired. A wall clock that was set back
 // may say that it has not.
 func (s *stream) expire() {
+	defer s.recoverHook()
 	d := Decision{Step: StepRecheck}
 	s.mu.Lock()
 	d.record = s.last
@@ -195,7 +201,8 @@ func (s *stream) panicked(d *Decision, v any) {
 	if v == nil {
 		v = "it called runtime.Goexit"
 	}
-	err := &storePanic{v, redact(fmt.Sprint(v), s.id.by.scheme.Prefix, "", s.id.record.Hash)}
+	err := &storePanic{text: s.redact(v)}
+	err.cause, _ = v.(error)
 	s.id.by.log().ErrorContext(s.ctx, "auth: the key store panicked in WithRecheck", "panic", err.text)
 	s.finish(d, err, Code(err))
 }
@@ -215,25 +222,38 @@ func (s *stream) finish(d *Decision, cause error, code string) {
 	if d.Time.IsZero() {
 		d.Time = time.Now()
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			s.id.by.log().ErrorContext(s.ctx, "auth: OnDecision panicked", "panic", fmt.Sprint(v))
-		}
-	}()
-	hook(s.ctx, *d)
+	hook(context.WithoutCancel(s.ctx), *d)
+}
+
+// recoverHook recovers a panic of OnDecision on a goroutine of a timer, where
+// no recovery of the host would.
+func (s *stream) recoverHook() {
+	if v := recover(); v != nil {
+		s.id.by.log().ErrorContext(s.ctx, "auth: OnDecision panicked in WithRecheck", "panic", s.redact(v))
+	}
+}
+
+// redact returns the value of a panic as text for a log, without the hash of
+// the key.
+func (s *stream) redact(v any) string {
+	var hash Hash
+	if s.id.record != nil {
+		hash = s.id.record.Hash
+	}
+	return redact(fmt.Sprint(v), s.id.by.scheme.Prefix, "", hash)
 }
 
 // A storePanic is a panic of the store, as the cause of a canceled context.
 type storePanic struct {
-	value any
 	text  string
+	cause error // what the store panicked with, if that is an error
 }
 
 func (p *storePanic) Error() string { return "auth: the key store panicked: " + oneLine(p.text) }
 
 func (p *storePanic) Unwrap() []error {
-	if err, ok := p.value.(error); ok {
-		return []error{ErrStoreUnavailable, err}
+	if p.cause == nil {
+		return []error{ErrStoreUnavailable}
 	}
-	return []error{ErrStoreUnavailable}
+	return []error{ErrStoreUnavailable, p.cause}
 }

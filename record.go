@@ -31,6 +31,7 @@ type Record struct {
 	UpdatedBy string    `json:"updatedBy,omitempty"`
 
 	// Revision is 1 when the record is created, and one more with each change.
+	// A key created with keyring.Spec.Once starts with a higher one.
 	Revision int64 `json:"revision"`
 
 	ExpiresAt  time.Time `json:"expiresAt,omitzero"`  // if zero, never
@@ -57,7 +58,8 @@ func (r *Record) Check(now time.Time) error {
 	if !r.DisabledAt.IsZero() {
 		return ErrKeyDisabled
 	}
-	// Round(0) strips the monotonic reading, which stops while a machine sleeps.
+	// Round(0) strips the monotonic reading, which stops while a machine
+	// sleeps.
 	if !r.ExpiresAt.IsZero() && !r.ExpiresAt.Round(0).After(now) {
 		return ErrKeyExpired
 	}

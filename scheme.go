@@ -15,11 +15,11 @@ const DefaultPrefix = "isk_"
 
 // A Scheme describes the keys of one API: what they look like, how they are
 // hashed, and which scopes exist. The [Authenticator] that checks keys and the
-// keyring.Manager that creates them get the same Scheme. So they cannot
-// disagree.
+// keyring.Manager that creates them need the same Scheme: with different
+// prefixes or peppers, every new key would be refused.
 //
-// The zero Scheme is that of the inSigner API. [Scheme.Validate] tells whether a
-// Scheme can work; the other methods panic if it cannot.
+// The zero Scheme is that of the inSigner API. [Scheme.Validate] tells whether
+// a Scheme can work; the other methods panic if it cannot.
 type Scheme struct {
 	// Prefix starts each key. It has 1 to 32 characters of A-Z a-z 0-9 _ and -,
 	// and ends in _. If empty, DefaultPrefix is used.
@@ -28,7 +28,8 @@ type Scheme struct {
 	// Hashers hash keys. A new key is stored under the hash of the first one. A
 	// lookup tries each in order until the store knows a hash, so each costs an
 	// unknown key one lookup. More than one is for a transition: to a new
-	// pepper, or from a table with other hashes. If empty, BLAKE2b(nil) is used.
+	// pepper, or from a table with other hashes. If empty, BLAKE2b(nil) is
+	// used.
 	Hashers []Hasher
 
 	// AlsoAccept, if not nil, reports whether a key of another shape may be
@@ -38,7 +39,8 @@ type Scheme struct {
 	AlsoAccept func(key string) bool
 
 	// Catalog, if not nil, lists the scopes that exist. Then no key is created
-	// with another scope, and no route can require one.
+	// with another scope. If a route requires one, the Authenticator's Require
+	// panics at startup, and the package's Require answers 500 and logs it.
 	Catalog Catalog
 }
 
@@ -110,7 +112,7 @@ func (s Scheme) Valid(key string) bool {
 }
 
 // Hashes returns the hashes of a key, one for each of the Hashers. A new key is
-// stored under the first. Of the zero Key there are none.
+// stored under the first. For the zero Key it returns nil.
 func (s Scheme) Hashes(key Key) []Hash {
 	s = s.must("auth.Scheme.Hashes")
 	text := key.Reveal()

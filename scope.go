@@ -13,8 +13,8 @@ const maxScopeLen = 255 // bytes
 //
 // A scope is "*", or segments joined by "." or ":". A segment consists of ASCII
 // letters, digits, "_" and "-". The last of several segments may be "*". One
-// segment alone, such as "admin", is a scope. A scope has at most 255 bytes, and
-// case matters.
+// segment alone, such as "admin", is a scope. A scope has at most 255 bytes,
+// and case matters.
 //
 // Any other string is an invalid scope. [Require] panics on it at startup. In a
 // [Record] it grants nothing.
@@ -54,8 +54,8 @@ func (s Scope) valid() bool {
 //
 // "*" covers every scope. "documents.*" covers itself and everything below
 // "documents." at any depth, but neither "documents" nor "documents:read". Any
-// other scope covers only itself. An invalid scope covers nothing and is covered
-// by nothing.
+// other scope covers only itself. An invalid scope covers nothing and is
+// covered by nothing.
 func (s Scope) Covers(required Scope) bool {
 	return required.valid() && s.covers(required)
 }

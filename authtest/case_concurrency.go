@@ -2,6 +2,7 @@ package authtest
 
 import (
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -233,6 +234,7 @@ var concurrencyCases = []storeCase{
 			case 1:
 				for j := 0; !done.Load(); j++ {
 					p.touch(map[string]time.Time{steady.ID: epoch.Add(time.Duration(j) * time.Millisecond)})
+					runtime.Gosched()
 				}
 			default:
 				for j := 0; !done.Load(); j++ {
@@ -243,6 +245,7 @@ var concurrencyCases = []storeCase{
 					if got := len(p.page(keyring.Query{Limit: n})); got != n {
 						p.errorf("List during changes: got %d records, want %d: there are at least that many", got, n)
 					}
+					runtime.Gosched() // on one processor, the changes take turns with the readers
 				}
 			}
 		})

@@ -16,7 +16,7 @@ import (
 const moment = time.Millisecond
 
 // lookFirst breaks Update: it compares the revision first, and writes later,
-// whatever the revision is then.
+// without another look.
 func lookFirst(when func(successor *auth.Record) bool) func(t *table) {
 	return func(t *table) {
 		t.onUpdate = func(_ context.Context, r, successor *auth.Record) error {

@@ -77,7 +77,7 @@ var contextFaults = []fault{
 			return t.insert(r)
 		}
 	}},
-	{"a failed Update changed no row, so there is none", "Changes with a context that is done", true, func(t *table) {
+	{"a failed Update says that there is no such row", "Changes with a context that is done", true, func(t *table) {
 		t.onUpdate = func(ctx context.Context, r, successor *auth.Record) error {
 			if ctx.Err() != nil && successor == nil {
 				return auth.ErrNotFound

@@ -200,12 +200,12 @@ var eventFaults = []fault{
 			return list[:min(q.Limit, len(list))], err
 		}
 	}},
-	{"After an unknown event there is none", "Events after an unknown event", true, asking(
+	{"After an unknown event gives no events", "Events after an unknown event", true, asking(
 		func(t *table, _ context.Context, q *keyring.EventQuery) (bool, error) {
 			older, _ := t.olderThan("", "")
 			return q.After != "" && !slices.ContainsFunc(older, func(e keyring.Event) bool { return e.ID == q.After }), nil
 		})},
-	{"After an unknown event there are all", "Events after an unknown event", true, asking(
+	{"After an unknown event gives all events", "Events after an unknown event", true, asking(
 		func(t *table, _ context.Context, q *keyring.EventQuery) (bool, error) {
 			older, _ := t.olderThan("", "")
 			if !slices.ContainsFunc(older, func(e keyring.Event) bool { return e.ID == q.After }) {

@@ -20,7 +20,7 @@ const (
 )
 
 // page returns what List returns. It reports an error, and a page that cannot
-// be right whatever the store holds. If q.Limit is 0, the page is of any
+// be right for any store. If q.Limit is 0, the page is of any
 // length.
 func (p *probe) page(q keyring.Query) []*auth.Record {
 	if q.Limit == 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	lookupRule   = "Lookup returns the record with that hash, whatever its state."
+	lookupRule   = "Lookup returns the record with that hash, in any state."
 	lookupUnheld = "Lookup: if there is no such record, the error matches auth.ErrNotFound."
 	getUnheld    = "Get returns the record with that ID. If there is none, the error matches auth.ErrNotFound."
 )

@@ -322,7 +322,7 @@ var updateFaults = []fault{
 		})},
 }
 
-// forced updates whatever the revision is.
+// forced updates a record of any revision.
 func forced(t *table, r, successor *auth.Record) (bool, error) {
 	old, err := t.get(r.ID)
 	if err != nil {

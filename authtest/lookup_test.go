@@ -220,7 +220,7 @@ var lookupFaults = []lookupFault{
 			return s.lookup(hash)
 		}
 	}},
-	{"a zero record if there is none", "empty", false, func(s *ownTable) {
+	{"a zero record for an unknown hash", "empty", false, func(s *ownTable) {
 		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
 			if r, err := s.lookup(hash); err == nil {
 				return r, nil
@@ -228,7 +228,7 @@ var lookupFaults = []lookupFault{
 			return new(auth.Record), nil
 		}
 	}},
-	{"the first row, whatever the hash", "known", false, finding(func(ownRow, auth.Hash) bool { return true })},
+	{"the first row for any hash", "known", false, finding(func(ownRow, auth.Hash) bool { return true })},
 	{"the first ten rows", "known", true, func(s *ownTable) {
 		s.onLookup = func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
 			rows := s.rows

@@ -21,9 +21,10 @@ func newRoutes(store auth.Store) http.Handler {
 	}})
 	page := auth.New(store, &auth.Options{ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) bool {
 		w.Header().Set("WWW-Authenticate", auth.Challenge(err))
-		w.WriteHeader(auth.ProblemFor(err).Status)
-		fmt.Fprintln(w, "<!doctype html>")
-		fmt.Fprintln(w, "<title>Sorry</title>")
+		status := auth.ProblemFor(err).Status
+		w.WriteHeader(status)
+		fmt.Fprint(w, status) // which is JSON, but not the whole answer
+		fmt.Fprintln(w, " Sorry")
 		return true
 	}})
 	h := http.HandlerFunc(ok)

@@ -1,3 +1,3 @@
-// Package integration has tests and benchmarks that need several modules. Nothing
-// imports it.
+// Package integration has tests and benchmarks that need several modules.
+// Nothing imports it.
 package integration

@@ -125,11 +125,21 @@ func (p *permission) owner(asked string) (string, error) {
 func (p *permission) grant(scopes auth.Scopes) error {
 	for _, s := range scopes {
 		if !p.unconfined && !p.actor.Scopes.Covers(s) {
-			return fmt.Errorf("%w: the actor does not hold %s", auth.ErrInsufficientScope, quote(string(s)))
+			return &scopeError{s}
 		}
 	}
 	return nil
 }
+
+// A scopeError is the refusal of a scope that the actor does not hold. It
+// speaks of the actor, not of the key that is managed.
+type scopeError struct{ scope auth.Scope }
+
+func (e *scopeError) Error() string {
+	return "the actor does not hold the scope " + quote(string(e.scope))
+}
+
+func (e *scopeError) Unwrap() error { return auth.ErrInsufficientScope }
 
 // change returns an error if the actor may not replace the scopes before by
 // after. A scope may stay, and what the old scopes covered may be listed.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -411,4 +412,61 @@ func differs(got, want any) string {
 		return ""
 	}
 	return fmt.Sprintf("got %v, want %v; ", got, want)
+}
+
+// TestReusedID deletes a key in the middle of a change by the same actor, and
+// creates another one with its ID. What was checked on the deleted key must not
+// be written to the new one.
+func TestReusedID(t *testing.T) {
+	manager := keyring.NewManager(new(keyring.MemoryStore), &keyring.Options{MaxLifetime: 24 * time.Hour})
+	old, _, err := manager.Unconfined("setup").Create(t.Context(), keyring.Spec{Name: "old", Owner: "o",
+		Scopes: auth.Scopes{"*"}, Once: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak := manager.For(keyring.Actor{Name: "weak", Owner: "o", Scopes: auth.Scopes{"a.b"}})
+	checks := 0
+	_, err = weak.Update(t.Context(), old.ID, func(r *auth.Record) error {
+		if checks++; checks == 1 {
+			if err := weak.Delete(t.Context(), old.ID); err != nil {
+				t.Fatal(err)
+			}
+			_, _, err := weak.Create(t.Context(), keyring.Spec{Name: "new", Scopes: auth.Scopes{"a.b"}, Once: "x"})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Name = "renamed"
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if checks != 2 {
+		t.Errorf("the change was checked %d times, want 2", checks)
+	}
+	r, err := weak.Get(t.Context(), old.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Scopes.Covers("c") {
+		t.Errorf("the new key holds %v, which its actor does not", r.Scopes)
+	}
+	if r.ExpiresAt.IsZero() {
+		t.Error("the new key never expires, although MaxLifetime is a day")
+	}
+}
+
+// TestMaxKeysIsLarge checks that a MaxKeys that stands for "no limit" permits a
+// rotation, which may have twice as many.
+func TestMaxKeysIsLarge(t *testing.T) {
+	manager := keyring.NewManager(new(keyring.MemoryStore), &keyring.Options{MaxKeys: math.MaxInt})
+	keys := manager.For(keyring.Actor{Name: "a", Owner: "o", Scopes: auth.Scopes{"*"}})
+	r, _, err := keys.Create(t.Context(), keyring.Spec{Name: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := keys.Rotate(t.Context(), r.ID, time.Hour); err != nil {
+		t.Errorf("Rotate: %v", err)
+	}
 }

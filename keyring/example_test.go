@@ -72,7 +72,7 @@ func ExampleManager_For() {
 	fmt.Println(err)
 	// Output:
 	// Backend acme <nil>
-	// keyring: create key: the API key lacks a required scope: the actor does not hold "*"
+	// keyring: create key: the actor does not hold the scope "*"
 	// keyring: revoke key: no such key
 }
 

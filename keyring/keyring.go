@@ -21,7 +21,7 @@ const (
 type Spec struct {
 	Name      string            // what its owner calls it; not blank
 	Owner     string            // whom it acts for; if empty, Actor.Owner
-	Scopes    auth.Scopes       // if nil or empty, the key may do nothing
+	Scopes    auth.Scopes       // if nil or empty, the key passes no Require
 	ExpiresAt time.Time         // if zero, never, or the latest that is permitted
 	Metadata  map[string]string // at most 64 entries and 16 kB
 
@@ -32,7 +32,8 @@ type Spec struct {
 	// Once, if not empty, makes the call safe to repeat. As long as the key of
 	// the first call exists, a second Create for this owner with the same Once
 	// makes nothing, and its error is an *ExistsError. The ID of the key is
-	// derived from the owner and Once.
+	// derived from the owner and Once. Its first Revision is not 1 but the time
+	// in microseconds, since the ID can be used again after Delete.
 	Once string
 }
 
@@ -139,6 +140,12 @@ func (k *Keyring) fromSpec(spec Spec, now time.Time) (*auth.Record, auth.Key, er
 		ExpiresAt: expires,
 	}
 	k.stamp(r, key, now)
+	if spec.Once != "" {
+		// After Delete the ID is free again. The new key gets a revision that
+		// the deleted one never had, so that a change which was checked on the
+		// deleted key cannot be written to the new one.
+		r.Revision = now.UnixMicro()
+	}
 	return r, key, nil
 }
 
@@ -393,7 +400,7 @@ func (k *Keyring) Revoke(ctx context.Context, id string) error {
 	})
 }
 
-// set is change for those who return nothing but an error.
+// set is change for methods that return only an error.
 func (k *Keyring) set(ctx context.Context, call, id string, set func(r *auth.Record, now time.Time) error) error {
 	_, _, err := k.change(ctx, id, func(r *auth.Record, now time.Time) (*auth.Record, error) {
 		return nil, set(r, now)
@@ -476,8 +483,8 @@ func (k *Keyring) change(ctx context.Context, id string, step stepFunc) (r, succ
 	return nil, nil, fmt.Errorf("%w, %d times", ErrConflict, maxAttempts)
 }
 
-// pause waits a moment before a further attempt, the longer the more there have
-// been, so that callers who hinder each other drift apart.
+// pause waits before the next attempt, longer each time, so that competing
+// callers spread out.
 func pause(ctx context.Context, attempt int) error {
 	timer := time.NewTimer(rand.N(maxPause * time.Duration(attempt+1) / 8))
 	defer timer.Stop()

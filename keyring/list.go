@@ -231,7 +231,8 @@ func (k *Keyring) records(ctx context.Context, q Query) iter.Seq2[*auth.Record, 
 	}
 }
 
-// A row is what a store returned for one row: a record, or why there is none.
+// A row is what a store returned for one row: a record, or the error of reading
+// it.
 type row struct {
 	at     Position
 	record *auth.Record

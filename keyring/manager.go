@@ -19,10 +19,10 @@
 //
 // # Actors
 //
-// A [Manager] touches no key itself. Somebody does, through a [Keyring] of
-// their own. [Manager.For] returns one that is confined to the keys of one
-// owner: it is how an endpoint or a page serves a customer.
-// [Manager.Unconfined] returns one for staff and scripts, which sees every key.
+// A [Manager] changes no key itself. A [Keyring] does, in the name of one
+// actor. [Manager.For] returns one that is confined to the keys of one owner:
+// it is how an endpoint or a page serves a customer. [Manager.Unconfined]
+// returns one for staff and scripts, which sees every key.
 //
 // A confined Keyring
 //   - sees, creates and changes the keys of Actor.Owner only: any other key is
@@ -67,7 +67,8 @@
 // # Security
 //
 // A key is returned once, by Create and Rotate, and stored nowhere: a Store
-// holds its hash. No error quotes a key or a hash.
+// holds its hash. No error of this package quotes a key or a hash. An error of
+// a Store may.
 package keyring
 
 import (
@@ -77,6 +78,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -144,6 +146,7 @@ func NewManager(store Store, opts *Options) *Manager {
 	if o.MaxKeys == 0 {
 		o.MaxKeys = 100
 	}
+	o.MaxKeys = min(o.MaxKeys, math.MaxInt/2) // Rotate permits twice that
 	return &Manager{store, o.clone()}
 }
 

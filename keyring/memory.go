@@ -240,6 +240,9 @@ func (m *MemoryStore) Events(_ context.Context, q EventQuery) ([]Event, error) {
 		if err != nil || n < 1 || n > m.dropped+int64(end) || eventID(n) != q.After {
 			return nil, auth.ErrNotFound
 		}
+		if n <= m.dropped && q.Owner != "" {
+			return nil, auth.ErrNotFound // whose it was is not known
+		}
 		if n <= m.dropped {
 			return nil, nil // nothing older is kept
 		}

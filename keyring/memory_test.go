@@ -407,9 +407,11 @@ func TestMemoryStoreDropsEvents(t *testing.T) {
 	kept, _ = count("100001")
 	equal(t, "after the oldest", kept, 0)
 	for _, id := range []string{"100000", "99999", "1"} {
-		page, err := m.Events(ctx, keyring.EventQuery{Owner: "acme", After: id, Limit: 1})
+		page, err := m.Events(ctx, keyring.EventQuery{After: id, Limit: 1})
 		must(t, err)
 		equal(t, "after one that was dropped", len(page), 0)
+		_, err = m.Events(ctx, keyring.EventQuery{Owner: "acme", After: id, Limit: 1})
+		equal(t, "of an owner, after one that was dropped", err, auth.ErrNotFound)
 	}
 	_, err := m.Events(ctx, keyring.EventQuery{After: "200012", Limit: 1})
 	equal(t, "after one that never was", err, auth.ErrNotFound)

@@ -16,7 +16,7 @@ import (
 	"github.com/insigner/auth"
 )
 
-// What a [Store] or a [Keyring] answers. Match with [errors.Is].
+// Errors of a [Store] or a [Keyring]. Match them with [errors.Is].
 var (
 	// ErrExists means that the ID or the hash of a new key is taken. Of a
 	// repeated Create with Spec.Once the error is an *ExistsError as well.
@@ -178,7 +178,7 @@ func (q *Query) follows(p, after Position) bool {
 	return p.compare(after) > 0
 }
 
-// contains reports whether s contains the lower-case text, in whatever case.
+// contains reports whether s contains the lower-case text, ignoring case.
 func contains(s, text string) bool { return strings.Contains(strings.ToLower(s), text) }
 
 // A Position is a place in a list of records: that of the last record seen.

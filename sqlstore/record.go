@@ -57,8 +57,8 @@ func columnNames() string {
 	return strings.Join(names, ", ")
 }
 
-// values returns the parameters for the columns of r, or an error if r cannot be
-// stored as it is.
+// values returns the parameters for the columns of r, or an error if r cannot
+// be stored as it is.
 func (d *dialect) values(r *auth.Record) ([]any, error) {
 	if r.ID == "" {
 		return nil, errors.New("the record has no ID")

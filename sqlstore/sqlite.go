@@ -45,7 +45,8 @@ var sqliteDialect = &dialect{
 //   - 5 seconds of waiting for another writer,
 //   - foreign keys enforced,
 //   - transactions that lock when they begin,
-//   - each commit synced to the disk, so that a revocation survives a power cut.
+//   - each commit synced to the disk, so that a revocation survives a power
+//     cut.
 //
 // Only its owner can read a file that OpenSQLite creates (mode 0600). The
 // caller closes the database.

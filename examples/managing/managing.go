@@ -1,5 +1,5 @@
-// Package managing has endpoints by which the clients of an API manage their own
-// keys, to copy from.
+// Package managing has endpoints by which the clients of an API manage their
+// own keys, to copy from.
 package managing
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/insigner/auth/keyring"
 )
 
-// An API serves the endpoints. A key that manages keys is the actor: it sees the
-// keys of its own owner, and grants no more than it holds.
+// An API serves the endpoints. A key that manages keys is the actor: it sees
+// the keys of its own owner, and grants no more than it holds.
 type API struct{ Manager *keyring.Manager }
 
 // Routes returns the endpoints. Wrap them with the Middleware of an
@@ -120,7 +120,7 @@ func (a API) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p.Status, p.Detail = http.StatusNotFound, "There is no such key"
 	case errors.Is(err, keyring.ErrTooManyKeys):
 		p.Status, p.Detail = http.StatusConflict, "There are too many keys; revoke one first"
-	case errors.Is(err, keyring.ErrRotated), errors.Is(err, auth.ErrKeyRevoked), errors.Is(err, auth.ErrKeyDisabled),
+	case errors.Is(err, keyring.ErrExists), errors.Is(err, keyring.ErrRotated), errors.Is(err, auth.ErrKeyRevoked), errors.Is(err, auth.ErrKeyDisabled),
 		errors.Is(err, auth.ErrKeyExpired), errors.Is(err, keyring.ErrConflict):
 		p.Status, p.Detail = http.StatusConflict, "The key is not in a state for this change"
 	default: // the text is the store's and not for clients

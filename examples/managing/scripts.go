@@ -43,6 +43,18 @@ func deliver(ctx context.Context, manager *keyring.Manager, w io.Writer) error {
 	return nil
 }
 
+// A user is somebody who is signed in.
+type user struct {
+	Email, Org string
+	Scopes     auth.Scopes
+}
+
+// keysOf returns the keyring of a user.
+func keysOf(manager *keyring.Manager, user user) *keyring.Keyring {
+	actor := keyring.Actor{Name: user.Email, Owner: user.Org, Scopes: user.Scopes}
+	return manager.For(actor)
+}
+
 // revokeFound revokes a key that somebody found.
 func revokeFound(ctx context.Context, scheme auth.Scheme, manager *keyring.Manager, text string) error {
 	found, err := scheme.ParseKey(text)

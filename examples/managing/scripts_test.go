@@ -40,6 +40,10 @@ func TestScripts(t *testing.T) {
 	if want := (auth.Scopes{"documents.read"}); len(narrowed.Scopes) != 1 || narrowed.Scopes[0] != want[0] {
 		t.Errorf("scopes %v, want %v", narrowed.Scopes, want)
 	}
+	customer := keysOf(manager, user{Email: "ada@example.com", Org: "org_1"})
+	if _, err := customer.Get(ctx, record.ID); err != nil {
+		t.Errorf("the customer does not see the key: %v", err)
+	}
 	if err := printExpiring(ctx, staff); err != nil {
 		t.Errorf("printExpiring: %v", err)
 	}

@@ -1,5 +1,5 @@
-// Command postgres is the API of the quickstart, with its keys in PostgreSQL. Any
-// number of instances can use one database.
+// Command postgres is the API of the quickstart, with its keys in PostgreSQL.
+// Any number of instances can use one database.
 package main
 
 import (

@@ -36,7 +36,7 @@ func main() {
 func run(ctx context.Context, addr string) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; -addr sets another address", err)
 	}
 	store := new(keyring.MemoryStore)
 	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {

@@ -1,5 +1,5 @@
-// Command sqlite is the API of the quickstart, with its keys in an SQLite file. It
-// is for one process and needs no database server.
+// Command sqlite is the API of the quickstart, with its keys in an SQLite file.
+// It is for one process and needs no database server.
 package main
 
 import (

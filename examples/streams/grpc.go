@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// streamAuth authenticates each stream, requires a scope of it, and ends it when
-// its key ends.
+// streamAuth authenticates each stream, requires a scope of it, and ends it
+// when its key ends.
 func streamAuth(a *auth.Authenticator, scope auth.Scope, every time.Duration) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		ctx := stream.Context()

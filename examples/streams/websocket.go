@@ -9,8 +9,8 @@ import (
 	"github.com/insigner/auth"
 )
 
-// echo sends back what it receives on a WebSocket, until the client leaves or its
-// key ends.
+// echo sends back what it receives on a WebSocket, until the client leaves or
+// its key ends.
 func echo(every time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, nil)

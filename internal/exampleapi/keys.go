@@ -32,7 +32,7 @@ func PrintKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr
 		spec.Owner = "org_1"
 		record, key, err := keys.Create(ctx, spec)
 		if errors.Is(err, keyring.ErrExists) {
-			fmt.Printf("Listening on http://%s. The keys of the first start stay valid.\n", &addr)
+			fmt.Printf("Listening on http://%s. The keys of the first start stay valid. Press Ctrl-C to stop.\n", &addr)
 			return nil
 		}
 		if err == nil && spec.Name == "revoked" {
@@ -62,5 +62,6 @@ func PrintKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr
 	} {
 		fmt.Printf("\n# %s\ncurl -i -H 'Authorization: Bearer %s' http://%s/api/v1%s\n", c.comment, secrets[c.key], &addr, c.curl)
 	}
+	fmt.Printf("\nListening on http://%s. Press Ctrl-C to stop.\n", &addr)
 	return nil
 }

@@ -1,13 +1,16 @@
 package auth_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"reflect"
 	"regexp"
 	"runtime"
@@ -1105,5 +1108,52 @@ func TestRefusedAllocations(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestErrorHandlerUploads checks that the server removes the files of a form that
+// an ErrorHandler has parsed. Otherwise any client could fill the disk.
+func TestErrorHandlerUploads(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"TMPDIR", "TMP", "TEMP"} {
+		t.Setenv(name, dir)
+	}
+	files := func() int {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	file, err := form.CreateFormFile("file", "lease.pdf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.Write(make([]byte, 11<<20)) // more than ParseMultipartForm keeps in memory
+	form.Close()
+
+	a := auth.New(newStore(), &auth.Options{ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) bool {
+		if err := r.ParseMultipartForm(1); err != nil {
+			t.Errorf("ParseMultipartForm: %v", err)
+		}
+		if got := files(); got != 1 {
+			t.Errorf("%d files while the ErrorHandler runs, want 1", got)
+		}
+		return false
+	}})
+	server := httptest.NewServer(a.Middleware(http.NotFoundHandler()))
+	response, err := http.Post(server.URL, form.FormDataContentType(), &body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	server.Close() // returns when the request has ended
+	if response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d, want 401", response.StatusCode)
+	}
+	if got := files(); got != 0 {
+		t.Errorf("%d files are left, want 0", got)
 	}
 }

@@ -209,6 +209,7 @@ func TestMiddlewarePanicsAtStartup(t *testing.T) {
 		{"a.RequireAny(nil)", func() { a.RequireAny("a.x")(nil) }, "auth.Authenticator.RequireAny: the handler is nil"},
 		{"Require(nil)", func() { auth.Require("a.x")(nil) }, "auth.Require: the handler is nil"},
 		{"RequireAny(nil)", func() { auth.RequireAny("a.x")(nil) }, "auth.RequireAny: the handler is nil"},
+		{"nil HandlerFunc", func() { auth.Require("a")(http.HandlerFunc(nil)) }, "auth.Require: the handler is nil"},
 		{"a.Require, empty", func() { a.Require("") }, `auth.Authenticator.Require: "" is not a valid scope`},
 		{"a.Require, first", func() { a.Require("a b") }, `auth.Authenticator.Require: "a b" is not a valid scope`},
 		{"second", func() { a.Require("a", "b..c") }, `auth.Authenticator.Require: "b..c" is not a valid scope`},

@@ -351,3 +351,11 @@ func (l *hookLog) rechecks() []auth.Decision {
 	defer l.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(l.list), func(d auth.Decision) bool { return d.Step != auth.StepRecheck })
 }
+
+// nest wraps h, with the first of wraps outermost.
+func nest(h http.Handler, wraps ...wrapper) http.Handler {
+	for _, wrap := range slices.Backward(wraps) {
+		h = wrap(h)
+	}
+	return h
+}

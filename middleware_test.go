@@ -31,14 +31,6 @@ import (
 	"github.com/insigner/auth"
 )
 
-// nest wraps h, with the first of wraps outermost.
-func nest(h http.Handler, wraps ...wrapper) http.Handler {
-	for _, wrap := range slices.Backward(wraps) {
-		h = wrap(h)
-	}
-	return h
-}
-
 // A probe is a handler that notes how often it was called, and what FromContext
 // said the last time.
 type probe struct {

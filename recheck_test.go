@@ -1201,8 +1201,8 @@ func TestWithRecheckGoroutines(t *testing.T) {
 	}
 }
 
-// TestWithRecheckIsFreed: after the CancelFunc no timer holds the stream, also if
-// a lookup returns later.
+// TestWithRecheckIsFreed: after the CancelFunc no timer holds the stream, also
+// if a lookup returns later.
 func TestWithRecheckIsFreed(t *testing.T) {
 	for _, inLookup := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -121,9 +121,9 @@ func judge(who string, a *answer, want int) error {
 	case a.status/100 == 3:
 		why = "a redirect, not the route itself"
 	case a.status == http.StatusInternalServerError:
-		why = "perhaps an auth.Require without a Middleware outside"
+		why = "perhaps an auth.Require without a Middleware outside, or of a scope that is not in the Catalog; the log says which"
 	case a.status == http.StatusUnauthorized:
-		why = "the key is not accepted, so this says nothing about a Require"
+		why = "the key is not accepted, so this says nothing about a Require; is it a key of this store and this Scheme?"
 	case want == http.StatusUnauthorized:
 		why = "the route is open to everybody"
 	default:

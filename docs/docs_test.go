@@ -253,3 +253,22 @@ func TestScannerFindsNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// TestRecipes checks that the index lists each recipe once, and that each page
+// links to its program.
+func TestRecipes(t *testing.T) {
+	all := files(t, ".md")
+	index := all["docs/recipes/README.md"]
+	for page, text := range all {
+		name, ok := strings.CutPrefix(strings.TrimSuffix(page, ".md"), "docs/recipes/")
+		if !ok || name == "README" {
+			continue
+		}
+		if n := strings.Count(index, "("+name+".md)"); n != 1 {
+			t.Errorf("the index lists %s %d times, want once", name, n)
+		}
+		if link := "(../../examples/recipes/" + name + "/"; !strings.Contains(text, link) {
+			t.Errorf("%s does not link to its program", page)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func (d *dialect) queries(t table) queries {
 			") VALUES (" + strings.Join(parameters, ", ") + ")"),
 		update: render("UPDATE {table} SET " + strings.Join(changes, ", ") +
 			" WHERE id = $1 AND revision = $2 RETURNING hash, revision"),
-		remove:   render("DELETE FROM {table} WHERE id = $1"),
+		remove:   render("DELETE FROM {table} WHERE id = $1 AND hash = $2"),
 		touch:    render(d.touch),
 		hash:     render("SELECT hash FROM {table} WHERE id = $1"),
 		revision: render("SELECT revision FROM {table} WHERE id = $1"),

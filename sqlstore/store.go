@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -263,22 +264,34 @@ func (s *Store) delete(ctx context.Context, id string) error {
 	if checkText(id) != nil {
 		return auth.ErrNotFound
 	}
-	// The hash is read first, so that the change is reported even if its
-	// outcome stays unknown.
-	hash, err := s.hashOf(ctx, id)
-	if err != nil {
-		return err
-	}
-	if len(hash) == len(auth.Hash{}) { // else no lookup has found it
-		defer s.watchers.changed(auth.Hash(hash))
-	}
 	end, err := s.turn.wait(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	return s.retry(func() error { return s.deleteRow(ctx, id) })
+	for range maxDeletes {
+		// The hash is read first, so that the change is reported even if its
+		// outcome stays unknown.
+		hash, err := s.hashOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		if len(hash) == len(auth.Hash{}) { // else no lookup has found it
+			defer s.watchers.changed(auth.Hash(hash))
+		}
+		deleted := false
+		err = s.retry(func() (err error) {
+			deleted, err = s.deleteRow(ctx, id, hash)
+			return err
+		})
+		if deleted || err != nil {
+			return err
+		}
+	}
+	return errors.New("the row was replaced again and again")
 }
+
+const maxDeletes = 10 // of a row that is replaced by another with the same ID
 
 // hashOf returns what the hash column of the row with that ID holds.
 func (s *Store) hashOf(ctx context.Context, id string) (hash []byte, err error) {
@@ -289,23 +302,29 @@ func (s *Store) hashOf(ctx context.Context, id string) (hash []byte, err error) 
 	return hash, err
 }
 
-func (s *Store) deleteRow(ctx context.Context, id string) error {
-	result, err := s.db.ExecContext(ctx, s.queries.remove, id)
+// deleteRow deletes the row with that ID and hash. It reports false if another
+// row with that ID has replaced it.
+func (s *Store) deleteRow(ctx context.Context, id string, hash []byte) (deleted bool, err error) {
+	result, err := s.db.ExecContext(ctx, s.queries.remove, id, hash)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch n, err := result.RowsAffected(); {
 	case err != nil:
-		return err
+		return false, err
 	case n == 1:
-		return nil
+		return true, nil
 	case n > 1:
-		return fmt.Errorf("%d rows had that ID", n)
+		return false, fmt.Errorf("%d rows had that ID", n)
 	}
-	if _, err := s.hashOf(ctx, id); err != nil {
-		return err
+	now, err := s.hashOf(ctx, id)
+	if err != nil {
+		return false, err
 	}
-	return fmt.Errorf("the database deleted no row: %w", errPrevented)
+	if !bytes.Equal(now, hash) {
+		return false, nil
+	}
+	return false, fmt.Errorf("the database deleted no row: %w", errPrevented)
 }
 
 // Touch implements [keyring.Store], in one statement.

@@ -1,7 +1,6 @@
 package oapicodegen_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/insigner/auth"
@@ -20,12 +19,7 @@ func TestOperations(t *testing.T) {
 	url := try.Server(t, app) + "/api/v1"
 	scopes := func(list ...auth.Scope) auth.Key { return authtest.NewKey(t, store, list...) }
 	var none auth.Key
-	for _, c := range []struct {
-		name, route string
-		key         auth.Key
-		status      int
-		code        string
-	}{
+	try.Check(t, url, try.Cases{
 		{"the scope", "GET /documents", scopes("documents.read"), 200, ""},
 		{"another scope", "GET /documents", scopes("documents.delete"), 403, "INSUFFICIENT_SCOPE"},
 		{"no key", "GET /documents", none, 401, "MISSING_KEY"},
@@ -35,16 +29,7 @@ func TestOperations(t *testing.T) {
 		{"half of an alternative", "DELETE /documents/1", scopes("org.admin"), 403, "INSUFFICIENT_SCOPE"},
 		{"public", "GET /health", none, 204, ""},
 		{"a wrong parameter", "GET /documents?limit=many", scopes("documents.read"), 400, ""},
-	} {
-		method, path, _ := strings.Cut(c.route, " ")
-		got := try.Send(t, method, url+path, try.Bearer(c.key))
-		if got.Status != c.status {
-			t.Errorf("%s: %s: status %d, want %d", c.name, c.route, got.Status, c.status)
-		}
-		if got.Code() != c.code {
-			t.Errorf("%s: %s: code %q, want %q", c.name, c.route, got.Code(), c.code)
-		}
-	}
+	})
 }
 
 func TestHandlerSeesKey(t *testing.T) {

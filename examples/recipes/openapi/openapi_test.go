@@ -25,12 +25,7 @@ func TestOperations(t *testing.T) {
 	url := try.Server(t, app)
 	scopes := func(list ...auth.Scope) auth.Key { return authtest.NewKey(t, store, list...) }
 	var none auth.Key
-	for _, c := range []struct {
-		name, route string
-		key         auth.Key
-		status      int
-		code        string
-	}{
+	try.Check(t, url, try.Cases{
 		{"one scope", "GET /documents", scopes("documents.read"), 200, ""},
 		{"a wildcard", "GET /documents", scopes("documents.*"), 200, ""},
 		{"another scope", "GET /documents", scopes("documents.delete"), 403, "INSUFFICIENT_SCOPE"},
@@ -50,16 +45,7 @@ func TestOperations(t *testing.T) {
 		{"public", "GET /health", none, 204, ""},
 		{"public, with a key", "GET /health", scopes(), 204, ""},
 		{"public, with a key that is unknown", "GET /health", auth.Scheme{}.NewKey(), 401, "INVALID_KEY"},
-	} {
-		method, path, _ := strings.Cut(c.route, " ")
-		got := try.Send(t, method, url+path, try.Bearer(c.key))
-		if got.Status != c.status {
-			t.Errorf("%s: %s: status %d, want %d", c.name, c.route, got.Status, c.status)
-		}
-		if got.Code() != c.code {
-			t.Errorf("%s: %s: code %q, want %q", c.name, c.route, got.Code(), c.code)
-		}
-	}
+	})
 }
 
 // TestOneDecision checks that a request which meets the second alternative is

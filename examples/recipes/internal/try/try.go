@@ -75,3 +75,27 @@ func Send(t testing.TB, method, url string, header http.Header) Answer {
 	}
 	return Answer{response.StatusCode, response.Header, string(body)}
 }
+
+// Cases are requests and their answers.
+type Cases []struct {
+	Name   string
+	Route  string   // method and path
+	Key    auth.Key // if zero, none is sent
+	Status int
+	Code   string // of the problem, or ""
+}
+
+// Check sends the request of each case and compares the answer.
+func Check(t *testing.T, url string, cases Cases) {
+	t.Helper()
+	for _, c := range cases {
+		method, path, _ := strings.Cut(c.Route, " ")
+		got := Send(t, method, url+path, Bearer(c.Key))
+		if got.Status != c.Status {
+			t.Errorf("%s: %s: status %d, want %d", c.Name, c.Route, got.Status, c.Status)
+		}
+		if got.Code() != c.Code {
+			t.Errorf("%s: %s: code %q, want %q", c.Name, c.Route, got.Code(), c.Code)
+		}
+	}
+}

@@ -208,7 +208,7 @@ func TestMiddlewarePanicsAtStartup(t *testing.T) {
 		{"a.RequireAny", func() { a.RequireAny("*.b") }, `auth.Authenticator.RequireAny: "*.b" is not a valid scope`},
 		{"Require", func() { auth.Require("a", "b", "c.") }, `auth.Require: "c." is not a valid scope`},
 		{"RequireAny", func() { auth.RequireAny("a*") }, `auth.RequireAny: "a*" is not a valid scope`},
-		{"Vouch, nil context", func() { a.Vouch(nil, goodRecord()) }, "auth.Authenticator.Vouch: the context is nil"},
+		{"Vouch, nil context", func() { var none context.Context; a.Vouch(none, goodRecord()) }, "auth.Authenticator.Vouch: the context is nil"},
 		{"all valid", func() { a.Require("a", "b:c", "d.*", "*"); auth.RequireAny("a", "*")(new(probe)) }, ""},
 	} {
 		if got := panicOf(c.call); got != c.want {

@@ -177,7 +177,7 @@ func TestStaleIfError(t *testing.T) {
 	})
 }
 
-// A record that was reported as changed is not used, whatever it was.
+// A record that was reported as changed is not used, of any kind.
 func TestStaleIfErrorAfterChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		revoked := record(3)

@@ -941,7 +941,7 @@ func TestUpdateOfEndedKeys(t *testing.T) {
 	}
 }
 
-// An error of change ends the call, whatever it is, and a panic passes through.
+// Any error of change ends the call, and a panic passes through.
 func TestUpdateChangeFails(t *testing.T) {
 	m, _ := newManager(nil)
 	k := m.For(ada)

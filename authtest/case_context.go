@@ -101,15 +101,22 @@ var contextCases = []storeCase{
 			err := p.keys.Update(ctx, old, successor)
 			cancel()
 			p.unsure("Update", err)
-			got, getErr := p.keys.Get(p.ctx, r.ID)
-			if !p.ok("Get after an Update", errOrNil(got, getErr)) {
+			if err == nil {
+				p.holds(old, successor)
+				continue
+			}
+			// The change may be written later, so the order of the reads counts:
+			// a successor that is there has been inserted with the change.
+			if _, err := p.keys.Get(p.ctx, successor.ID); err == nil {
+				p.holds(old, successor)
+				continue
+			}
+			got, err := p.keys.Get(p.ctx, r.ID)
+			if !p.ok("Get after an Update", errOrNil(got, err)) {
 				return
 			}
-			if err == nil || got.RotatedTo != "" {
+			if got.RotatedTo != "" {
 				p.holds(old, successor)
-			} else {
-				p.holds(r)
-				p.lacks(successor)
 			}
 		}
 	}},

@@ -15,10 +15,11 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 const childEnv = "PGTEST_CHILD"
 
-// TestChild is what the tests below run as if PostgreSQL were not installed.
+// TestChild is what the tests below run in another process, as if PostgreSQL
+// were not installed. In this process it does nothing.
 func TestChild(t *testing.T) {
 	if os.Getenv(childEnv) == "" {
-		t.Skip("other tests run it")
+		return
 	}
 	pgtest.DSN(t)
 	t.Error("DSN returned, although PostgreSQL is not installed")

@@ -933,8 +933,10 @@ func TestWithRecheckStorePanics(t *testing.T) {
 			if got := cause.Error(); !strings.Contains(got, c.text) {
 				t.Errorf("%s: cause %q, want %q in it", c.name, got, c.text)
 			}
-			if leaksHash(cause.Error(), goodHash) {
-				t.Errorf("%s: the cause holds the hash", c.name)
+			for _, verb := range []string{"%s", "%v", "%+v", "%#v", "%q", "%x", "%d"} {
+				if leaksHash(fmt.Sprintf(verb, cause), goodHash) {
+					t.Errorf("%s: %s of the cause holds the hash", c.name, verb)
+				}
 			}
 			w := httptest.NewRecorder()
 			auth.WriteProblem(w, httptest.NewRequest("GET", "/", nil), cause)
@@ -981,10 +983,17 @@ func TestWithRecheckHookPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logger, logs := captureLog()
 		store := newLiveStore("a.x")
-		a := auth.New(store, &auth.Options{Logger: logger, OnDecision: func(_ context.Context, d auth.Decision) {
-			if d.Step == auth.StepRecheck {
-				panic("of the hook")
+		a := auth.New(store, &auth.Options{Logger: logger, OnDecision: func(ctx context.Context, d auth.Decision) {
+			if d.Step != auth.StepRecheck {
+				return
 			}
+			if err := ctx.Err(); err != nil {
+				t.Errorf("the context of the hook has ended: %v", err)
+			}
+			if _, ok := auth.FromContext(ctx); !ok {
+				t.Error("the context of the hook has no record")
+			}
+			panic("of the hook " + goodHash.String())
 		}})
 		ctx, stop := auth.WithRecheck(contextIn(t, a.Middleware, requestWith(goodKey)), time.Minute)
 		defer stop()
@@ -996,6 +1005,9 @@ func TestWithRecheckHookPanics(t *testing.T) {
 		}
 		if got := logs.String(); !strings.Contains(got, "of the hook") {
 			t.Errorf("logged %q, want the panic", got)
+		}
+		if leaksHash(logs.String(), goodHash) {
+			t.Error("the log holds the hash")
 		}
 	})
 }

@@ -117,6 +117,8 @@ var contextCases = []storeCase{
 			}
 			if got.RotatedTo != "" {
 				p.holds(old, successor)
+			} else {
+				p.same("Get after an Update that was not made", got, err, r)
 			}
 		}
 	}},

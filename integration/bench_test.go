@@ -20,7 +20,8 @@ import (
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
 const (
@@ -55,7 +56,7 @@ var (
 )
 
 // fill inserts a million keys by SQL, in batches.
-func fill(b *testing.B, db *sql.DB, store *sqlstore.Store, row string) {
+func fill(b *testing.B, db *sql.DB, store store, row string) {
 	b.Helper()
 	if err := store.Migrate(b.Context()); err != nil {
 		b.Fatal(err)
@@ -85,7 +86,7 @@ func fill(b *testing.B, db *sql.DB, store *sqlstore.Store, row string) {
 	}
 }
 
-func postgres(b *testing.B) *sqlstore.Store {
+func onPostgres(b *testing.B) *postgres.Store {
 	db, err := sql.Open("pgx", pgtest.DSN(b))
 	if err != nil {
 		b.Fatal(err)
@@ -93,7 +94,7 @@ func postgres(b *testing.B) *sqlstore.Store {
 	b.Cleanup(func() { db.Close() })
 	db.SetMaxOpenConns(20)
 	db.SetMaxIdleConns(20)
-	store, err := sqlstore.NewPostgres(db, &sqlstore.Options{Logger: silent})
+	store, err := postgres.New(db, &postgres.Options{Logger: silent})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -104,13 +105,13 @@ func postgres(b *testing.B) *sqlstore.Store {
 	return store
 }
 
-func sqlite(b *testing.B) *sqlstore.Store {
-	db, err := sqlstore.OpenSQLite(filepath.Join(b.TempDir(), "keys.db"))
+func onSQLite(b *testing.B) *sqlite.Store {
+	db, err := sqlite.Open(filepath.Join(b.TempDir(), "keys.db"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { db.Close() })
-	store, err := sqlstore.NewSQLite(db, nil)
+	store, err := sqlite.New(db, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -151,11 +152,11 @@ func lookup(s auth.Store) func(n int) error {
 
 // BenchmarkLookup looks up 10,000 keys in turn, in stores of a million keys.
 func BenchmarkLookup(b *testing.B) {
-	pg := postgres(b)
+	pg := onPostgres(b)
 	for _, s := range []struct {
 		name  string
 		store auth.Store
-	}{{"memory", inMemory()}, {"cache", cached(b, pg)}, {"sqlite", sqlite(b)}, {"postgres", pg}} {
+	}{{"memory", inMemory()}, {"cache", cached(b, pg)}, {"sqlite", onSQLite(b)}, {"postgres", pg}} {
 		ask := lookup(s.store)
 		b.Run("store="+s.name+"/goroutines=1", func(b *testing.B) {
 			b.ReportAllocs()

@@ -17,7 +17,7 @@ import (
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -29,7 +29,7 @@ var silent = slog.New(slog.DiscardHandler)
 // and a route wrapped by Require.
 type instance struct {
 	db      *sql.DB
-	store   *sqlstore.Store
+	store   store
 	counted *counted // wraps store, for the cache
 	cache   *cache.Store
 	uses    *keyring.LastUsedRecorder
@@ -38,14 +38,14 @@ type instance struct {
 	client  *http.Client
 }
 
-func newInstance(dsn string, so *sqlstore.Options, co *cache.Options) (*instance, error) {
+func newInstance(dsn string, so *postgres.Options, co *cache.Options) (*instance, error) {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(10)
 	db.SetMaxIdleConns(10)
-	store, err := sqlstore.NewPostgres(db, so)
+	store, err := postgres.New(db, so)
 	if err == nil {
 		err = store.Migrate(context.Background())
 	}
@@ -56,13 +56,13 @@ func newInstance(dsn string, so *sqlstore.Options, co *cache.Options) (*instance
 	return serve(db, store, co), nil
 }
 
-func serve(db *sql.DB, store *sqlstore.Store, co *cache.Options) *instance {
+func serve(db *sql.DB, store store, co *cache.Options) *instance {
 	a := &instance{db: db, store: store, keys: keyring.NewManager(store, nil).Unconfined("test"),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: time.Minute}}
 	if co == nil {
 		co = &cache.Options{Logger: silent}
 	}
-	a.counted = &counted{Store: store}
+	a.counted = &counted{store: store}
 	a.cache = cache.New(a.counted, co)
 	a.uses = keyring.NewLastUsedRecorder(store, &keyring.LastUsedOptions{Interval: time.Second, Logger: silent})
 	authenticator := auth.New(a.cache, &auth.Options{OnDecision: a.uses.OnDecision, Logger: silent})
@@ -82,10 +82,10 @@ func (a *instance) close() error {
 }
 
 // start starts an instance in this process that ends with the test.
-func start(t testing.TB, dsn string, so *sqlstore.Options, co *cache.Options) *instance {
+func start(t testing.TB, dsn string, so *postgres.Options, co *cache.Options) *instance {
 	t.Helper()
 	if so == nil {
-		so = &sqlstore.Options{Logger: silent}
+		so = &postgres.Options{Logger: silent}
 	}
 	a, err := newInstance(dsn, so, co)
 	if err != nil {
@@ -157,13 +157,22 @@ func (a *instance) warm(t testing.TB, keys ...string) {
 	})
 }
 
+// A store is what the stores of module sqlstore have.
+type store interface {
+	keyring.Store
+	auth.Watcher
+	Migrate(ctx context.Context) error
+	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
+	Close() error
+}
+
 // A counted store counts the lookups that reach the database.
 type counted struct {
-	*sqlstore.Store
+	store
 	lookups atomic.Int64
 }
 
 func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	c.lookups.Add(1)
-	return c.Store.Lookup(ctx, hash)
+	return c.store.Lookup(ctx, hash)
 }

@@ -37,6 +37,13 @@ type LastUsedOptions struct {
 // key was good. It collects the times in memory and writes them in batches. So
 // no request waits for a write, and a busy key costs one update per interval.
 //
+// Each instance has a recorder of its own. So that they do not all write the
+// last use of the same key, the stores of module sqlstore skip a key whose
+// stored time is not older than the interval, less a tenth. A store of yours
+// does it if it has this method, which is like Touch:
+//
+//	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
+//
 // If the store fails, the times wait for the next write. If MaxKeys of them
 // wait, the times of other keys are dropped and counted.
 //
@@ -57,6 +64,12 @@ type LastUsedRecorder struct {
 	stop     context.CancelFunc
 	done     chan struct{}
 	closeErr error // valid once done is closed
+}
+
+// An olderToucher sets LastUsedAt of a record only if it is at least age before
+// the given time.
+type olderToucher interface {
+	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
 }
 
 // NewLastUsedRecorder returns a LastUsedRecorder that writes to store in the
@@ -213,6 +226,9 @@ func (l *LastUsedRecorder) touch(ctx context.Context, batch map[string]time.Time
 			err = fmt.Errorf("the store panicked with a %T", v) // the value may hold a secret
 		}
 	}()
+	if s, ok := l.store.(olderToucher); ok {
+		return s.TouchOlder(ctx, batch, l.interval-l.interval/10)
+	}
 	return l.store.Touch(ctx, batch)
 }
 

@@ -21,7 +21,8 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/insigner/auth/sqlstore/sqlite"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -39,14 +40,43 @@ const patience = time.Minute
 var quiet = slog.New(slog.DiscardHandler)
 
 // quick makes Watch notice a silent connection within half a second.
-var quick = sqlstore.Options{
+var quick = postgres.Options{
 	Logger:            quiet,
 	HeartbeatInterval: 200 * time.Millisecond,
 	HeartbeatTimeout:  300 * time.Millisecond,
 }
 
 // steady makes Watch keep a connection under load. Its heartbeat ends no test.
-var steady = sqlstore.Options{Logger: quiet, HeartbeatInterval: time.Hour, HeartbeatTimeout: patience}
+var steady = postgres.Options{Logger: quiet, HeartbeatInterval: time.Hour, HeartbeatTimeout: patience}
+
+// A store is what both packages have.
+type store interface {
+	keyring.Store
+	auth.Watcher
+	Migrate(ctx context.Context) error
+	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
+	Close() error
+}
+
+// makePostgres and makeSQLite return a Store in a database, without Migrate.
+func makePostgres(db *sql.DB, opts *postgres.Options) (store, error) {
+	s, err := postgres.New(db, opts)
+	if err != nil {
+		return nil, err // not a nil *postgres.Store
+	}
+	return s, nil
+}
+
+func makeSQLite(db *sql.DB, opts *postgres.Options) (store, error) {
+	s, err := sqlite.New(db, &sqlite.Options{Table: opts.Table, Logger: opts.Logger})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// onFile are the options of a Store on SQLite.
+var onFile = sqlite.Options{Logger: quiet}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -86,12 +116,12 @@ func openPostgres(t testing.TB, dsn string) *sql.DB {
 
 // newPostgres returns a migrated Store with its own pool. If opts is nil, it is
 // steady.
-func newPostgres(t testing.TB, dsn string, opts *sqlstore.Options) *sqlstore.Store {
+func newPostgres(t testing.TB, dsn string, opts *postgres.Options) store {
 	t.Helper()
 	if opts == nil {
 		opts = &steady
 	}
-	s, err := sqlstore.NewPostgres(openPostgres(t, dsn), opts)
+	s, err := postgres.New(openPostgres(t, dsn), opts)
 	must(t, err)
 	must(t, s.Migrate(t.Context()))
 	return s
@@ -99,17 +129,17 @@ func newPostgres(t testing.TB, dsn string, opts *sqlstore.Options) *sqlstore.Sto
 
 func openSQLite(t testing.TB, path string) *sql.DB {
 	t.Helper()
-	db, err := sqlstore.OpenSQLite(path)
+	db, err := sqlite.Open(path)
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
 	return db
 }
 
 // newSQLite returns a migrated Store with its own pool, and that pool.
-func newSQLite(t testing.TB, path string) (*sqlstore.Store, *sql.DB) {
+func newSQLite(t testing.TB, path string) (store, *sql.DB) {
 	t.Helper()
 	db := openSQLite(t, path)
-	s, err := sqlstore.NewSQLite(db, &steady)
+	s, err := sqlite.New(db, &onFile)
 	must(t, err)
 	must(t, s.Migrate(t.Context()))
 	return s, db
@@ -134,21 +164,21 @@ func requiredSettings(path string) string {
 // A database is one that the tests run on.
 type database struct {
 	name string
-	open func(t testing.TB) (*sqlstore.Store, *sql.DB) // the *sql.DB is for psql's part
+	open func(t testing.TB) (store, *sql.DB) // the *sql.DB is for psql's part
 }
 
 var databases = []database{
-	{"postgres", func(t testing.TB) (*sqlstore.Store, *sql.DB) {
+	{"postgres", func(t testing.TB) (store, *sql.DB) {
 		dsn := pgtest.DSN(t)
 		return newPostgres(t, dsn, nil), openPostgres(t, dsn)
 	}},
-	{"sqlite", func(t testing.TB) (*sqlstore.Store, *sql.DB) {
+	{"sqlite", func(t testing.TB) (store, *sql.DB) {
 		return newSQLite(t, sqliteFile(t))
 	}},
 }
 
 // onEach runs f on each database.
-func onEach(t *testing.T, f func(t *testing.T, s *sqlstore.Store, db *sql.DB)) {
+func onEach(t *testing.T, f func(t *testing.T, s store, db *sql.DB)) {
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {
 			s, db := d.open(t)
@@ -489,11 +519,12 @@ func (p *proxy) copy(dst, src net.Conn, fromClient bool) {
 	}
 }
 
-// A wrappedDriver is a driver.Connector around another driver, which nobody can
-// recognize. It keeps the last query.
+// A wrappedDriver is a driver.Connector around another driver. It keeps the
+// last query.
 type wrappedDriver struct {
-	inner driver.Driver
-	name  string // that inner opens
+	inner  driver.Driver
+	name   string // that inner opens
+	opaque bool   // its connections do not show what they wrap
 
 	mu    sync.Mutex
 	query string
@@ -506,6 +537,9 @@ func (w *wrappedDriver) Connect(context.Context) (driver.Conn, error) { return w
 
 func (w *wrappedDriver) Open(name string) (driver.Conn, error) {
 	c, err := w.inner.Open(name)
+	if w.opaque {
+		return opaqueConn{wrappedConn{c, w}}, err
+	}
 	return wrappedConn{c, w}, err
 }
 
@@ -515,6 +549,11 @@ func (w *wrappedDriver) last() (string, []any) {
 	defer w.mu.Unlock()
 	return w.query, w.args
 }
+
+type (
+	hidden     driver.Conn
+	opaqueConn struct{ hidden }
+)
 
 type wrappedConn struct {
 	driver.Conn

@@ -15,7 +15,7 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
 )
 
 // list returns the IDs of the records that q selects.
@@ -40,7 +40,7 @@ func wantList(t *testing.T, s keyring.Store, q keyring.Query, want ...string) {
 
 // IDs are in the order of their bytes, in a database of any language.
 func TestListOrder(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		var want []string
 		at := time.Now().UTC().Truncate(time.Microsecond)
 		for _, id := range []string{"a", "B", "_", "é", "e", "-", "Z", "aa", "a-b", "ab", "a_", "\U0001F511", "\uFFFD", "1", "10", "2"} {
@@ -103,7 +103,7 @@ func TestListOrderWithoutIndex(t *testing.T) {
 	db := openPostgres(t, dsn)
 	db.SetMaxOpenConns(1)
 	execute(t, db, "SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off")
-	s, err := sqlstore.NewPostgres(db, &steady)
+	s, err := postgres.New(db, &steady)
 	must(t, err)
 	at := time.Now().Truncate(time.Microsecond)
 	for _, id := range []string{"c", "b", "a"} {
@@ -116,7 +116,7 @@ func TestListOrderWithoutIndex(t *testing.T) {
 }
 
 func TestListLimitRefused(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		inserted(t, s)
 		for _, limit := range []int{0, -1, math.MinInt} {
 			if page, err := s.List(t.Context(), keyring.Query{Limit: limit}); err == nil {
@@ -131,7 +131,7 @@ func TestListLimitRefused(t *testing.T) {
 
 // A filter that no text column can match selects nothing.
 func TestListFilterThatCannotBeStored(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		inserted(t, s)
 		for _, text := range []string{"\x00", "\xff", "org_1\x00"} {
 			wantList(t, s, keyring.Query{Owner: text})
@@ -144,7 +144,7 @@ func TestListFilterThatCannotBeStored(t *testing.T) {
 
 // Each position has a place in the order, also one that no record can have.
 func TestListAfter(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		at := time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
 		first, second := newRecord(), newRecord()
 		first.ID, first.CreatedAt = "a", time.Time{} // no record is earlier
@@ -183,7 +183,7 @@ func TestListAfter(t *testing.T) {
 
 // Expiries are compared exactly, though the database keeps only microseconds.
 func TestListExpiry(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		at := time.Date(2026, 1, 2, 3, 4, 5, 678901000, time.UTC)
 		never, expires := newRecord(), newRecord()
 		never.ID, expires.ID, expires.ExpiresAt = "never", "expires", at
@@ -216,7 +216,7 @@ func TestListExpiry(t *testing.T) {
 }
 
 func TestListStates(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		past, future := now.Add(-time.Hour), now.Add(time.Hour)
 		var all []*auth.Record
@@ -249,7 +249,7 @@ func TestListStates(t *testing.T) {
 }
 
 func TestListText(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		r := newRecord()
 		r.ID, r.Hint, r.Name, r.Owner = "key_Abc", "isk_…U1v2", "Backend % _ \\ 'x'", "Acme Inc"
 		must(t, s.Insert(t.Context(), r))
@@ -281,7 +281,7 @@ func TestListText(t *testing.T) {
 
 // A row that cannot be read costs only itself.
 func TestListUnreadable(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		conn := withoutChecks(t, db)
 		var good, bad []string
 		insert := func(id string) string {
@@ -400,7 +400,7 @@ func wantKeyringList(t *testing.T, s keyring.Store, good, bad []string) {
 
 // An outage is not mistaken for rows that cannot be read.
 func TestListOutage(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		inserted(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -471,15 +471,15 @@ func TestQueriesUseIndexes(t *testing.T) {
 
 // newSpied returns a Store, what it asks its database, and a connection to
 // that.
-func newSpied(t *testing.T) (*sqlstore.Store, *wrappedDriver, *sql.Conn) {
+func newSpied(t *testing.T) (store, *wrappedDriver, *sql.Conn) {
 	t.Helper()
 	var spy *wrappedDriver
 	var plain *sql.DB
-	newStore := sqlstore.NewSQLite
+	newStore := makeSQLite
 	if onPostgres(t) {
 		dsn := pgtest.DSN(t)
 		newPostgres(t, dsn, nil)
-		plain, newStore = openPostgres(t, dsn), sqlstore.NewPostgres
+		plain, newStore = openPostgres(t, dsn), makePostgres
 		spy = &wrappedDriver{inner: plain.Driver(), name: dsn}
 	} else {
 		path := sqliteFile(t)

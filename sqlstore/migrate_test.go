@@ -12,7 +12,8 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
 // Ten instances migrate together: first an empty database, then, as after an
@@ -34,11 +35,11 @@ func TestMigrateConcurrent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			next := open(t)
-			newStore, undo := sqlstore.NewSQLite, ""
+			newStore, undo := makeSQLite, "; DROP TABLE api_keys_actor"
 			if name == "postgres" {
-				newStore, undo = sqlstore.NewPostgres, "; DROP FUNCTION api_keys_notify; DROP FUNCTION api_keys_revise"
+				newStore, undo = makePostgres, "; DROP FUNCTION api_keys_notify, api_keys_revise, api_keys_record"
 			}
-			stores := make([]*sqlstore.Store, 10)
+			stores := make([]store, 10)
 			for i := range stores {
 				var err error
 				stores[i], err = newStore(next(), &steady)
@@ -46,13 +47,13 @@ func TestMigrateConcurrent(t *testing.T) {
 			}
 			for range 2 {
 				migrateConcurrently(t, stores)
-				execute(t, next(), "DROP TABLE api_keys; DELETE FROM api_keys_goose WHERE version_id > 0"+undo)
+				execute(t, next(), "DROP TABLE api_keys; DROP TABLE api_keys_events; DELETE FROM api_keys_goose WHERE version_id > 0"+undo)
 			}
 		})
 	}
 }
 
-func migrateConcurrently(t *testing.T, stores []*sqlstore.Store) {
+func migrateConcurrently(t *testing.T, stores []store) {
 	t.Helper()
 	for _, s := range stores {
 		// It connects, so that all begin at the same moment.
@@ -93,7 +94,7 @@ func TestTableNames(t *testing.T) {
 		opts := steady
 		opts.Table = name
 		t.Run("postgres "+name, func(t *testing.T) {
-			s, err := sqlstore.NewPostgres(db, &opts)
+			s, err := postgres.New(db, &opts)
 			must(t, err)
 			must(t, s.Migrate(t.Context()))
 			must(t, s.Migrate(t.Context()))
@@ -102,7 +103,7 @@ func TestTableNames(t *testing.T) {
 			r := newRecord()
 			table := name
 			if name == "" {
-				table = sqlstore.DefaultTable
+				table = postgres.DefaultTable
 			}
 			execute(t, db, `INSERT INTO "`+strings.ReplaceAll(table, ".", `"."`)+`" (id, hash) VALUES ($1, $2)`, r.ID, r.Hash[:])
 			for c := w.next(); c != change(r.Hash); c = w.next() {
@@ -115,7 +116,7 @@ func TestTableNames(t *testing.T) {
 			continue
 		}
 		t.Run("sqlite "+name, func(t *testing.T) {
-			s, err := sqlstore.NewSQLite(lite, &opts)
+			s, err := makeSQLite(lite, &opts)
 			must(t, err)
 			must(t, s.Migrate(t.Context()))
 			must(t, s.Migrate(t.Context()))
@@ -129,21 +130,21 @@ func TestMigrationsArePlainSQL(t *testing.T) {
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {
 			var db *sql.DB
-			newStore := sqlstore.NewSQLite
+			newStore, migrations := makeSQLite, sqlite.Migrations
 			if d.name == "postgres" {
-				db, newStore = openPostgres(t, pgtest.DSN(t)), sqlstore.NewPostgres
+				db, newStore, migrations = openPostgres(t, pgtest.DSN(t)), makePostgres, postgres.Migrations
 			} else {
 				db = openSQLite(t, sqliteFile(t))
 			}
 			s, err := newStore(db, &steady)
 			must(t, err)
-			files, err := fs.Glob(sqlstore.Migrations, "migrations/"+d.name+"/*.sql")
+			files, err := fs.Glob(migrations, "*.sql")
 			must(t, err)
 			if len(files) == 0 {
 				t.Fatal("there are no files")
 			}
 			for _, file := range files {
-				text, err := fs.ReadFile(sqlstore.Migrations, file)
+				text, err := fs.ReadFile(migrations, file)
 				must(t, err)
 				execute(t, db, string(text))
 			}
@@ -155,7 +156,7 @@ func TestMigrationsArePlainSQL(t *testing.T) {
 
 // Migrate gives up when its context is done.
 func TestMigrateCanceled(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := s.Migrate(ctx); !errors.Is(err, context.Canceled) {

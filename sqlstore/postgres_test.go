@@ -13,14 +13,14 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
 )
 
 // A load uses a Store from many goroutines while something happens to it. An
 // error may come at any time, a wrong answer never.
 type load struct {
 	t        *testing.T
-	s        *sqlstore.Store
+	s        store
 	stop     context.CancelFunc
 	workers  sync.WaitGroup
 	answers  atomic.Int64
@@ -31,7 +31,7 @@ type load struct {
 	revoked []*auth.Record // acknowledged
 }
 
-func startLoad(t *testing.T, s *sqlstore.Store) *load {
+func startLoad(t *testing.T, s store) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	l := &load{t: t, s: s, stop: cancel}
@@ -146,7 +146,7 @@ func (l *load) awaitWork() {
 
 // end stops the load and checks that what was acknowledged is stored. The Store
 // s has connections that no fault has hit.
-func (l *load) end(s *sqlstore.Store) {
+func (l *load) end(s store) {
 	l.t.Helper()
 	l.stop()
 	l.workers.Wait()
@@ -175,7 +175,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	server := pgtest.Start(t)
 	db := openPostgres(t, server.URL("postgres"))
 	db.SetMaxOpenConns(8)
-	s, err := sqlstore.NewPostgres(db, &steady)
+	s, err := postgres.New(db, &steady)
 	must(t, err)
 	must(t, s.Migrate(t.Context()))
 
@@ -317,19 +317,19 @@ func TestPostgresClientDies(t *testing.T) {
 	s := newPostgres(t, dsn, nil)
 	u, err := url.Parse(dsn)
 	must(t, err)
-	for name, call := range map[string]func(context.Context, *sqlstore.Store, *auth.Record) error{
-		"Insert": func(ctx context.Context, s *sqlstore.Store, _ *auth.Record) error { return s.Insert(ctx, newRecord()) },
-		"Update": func(ctx context.Context, s *sqlstore.Store, r *auth.Record) error {
+	for name, call := range map[string]func(context.Context, store, *auth.Record) error{
+		"Insert": func(ctx context.Context, s store, _ *auth.Record) error { return s.Insert(ctx, newRecord()) },
+		"Update": func(ctx context.Context, s store, r *auth.Record) error {
 			return s.Update(ctx, revoked(r), nil)
 		},
-		"Update with successor": func(ctx context.Context, s *sqlstore.Store, r *auth.Record) error {
+		"Update with successor": func(ctx context.Context, s store, r *auth.Record) error {
 			next, successor := rotated(r)
 			return s.Update(ctx, next, successor)
 		},
-		"Delete": func(ctx context.Context, s *sqlstore.Store, r *auth.Record) error {
+		"Delete": func(ctx context.Context, s store, r *auth.Record) error {
 			return s.Delete(ctx, r.ID, "somebody")
 		},
-		"Touch": func(ctx context.Context, s *sqlstore.Store, r *auth.Record) error {
+		"Touch": func(ctx context.Context, s store, r *auth.Record) error {
 			return s.Touch(ctx, map[string]time.Time{r.ID: time.Now()})
 		},
 	} {
@@ -340,7 +340,7 @@ func TestPostgresClientDies(t *testing.T) {
 				through.Host = p.address
 				db := openPostgres(t, through.String())
 				must(t, db.Ping())
-				dying, err := sqlstore.NewPostgres(db, &steady)
+				dying, err := postgres.New(db, &steady)
 				must(t, err)
 				r := inserted(t, s)
 				ctx, cancel := context.WithCancel(t.Context())
@@ -367,7 +367,7 @@ func TestPostgresClientDies(t *testing.T) {
 }
 
 // wantChangeable changes a key, and fails if it stays locked.
-func wantChangeable(t *testing.T, s *sqlstore.Store, id string) {
+func wantChangeable(t *testing.T, s store, id string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -11,7 +11,6 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
 )
 
 var zone = time.FixedZone("odd", 5*3600+1800+7)
@@ -22,7 +21,7 @@ const oddText = "a,b\"'`\\\x01\u2028\U0001F511é <&>{}[]"
 
 // Each record comes back as it was inserted.
 func TestRecordRoundTrip(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		for name, f := range map[string]func(*auth.Record){
 			"plain": func(*auth.Record) {},
 			"full": func(r *auth.Record) {
@@ -72,7 +71,7 @@ func TestRecordRoundTrip(t *testing.T) {
 
 // What cannot be stored as it is, is refused.
 func TestRecordRefused(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		for name, f := range map[string]func(*auth.Record){
 			"no ID":                  func(r *auth.Record) { r.ID = "" },
 			"ID with NUL":            func(r *auth.Record) { r.ID = "a\x00b" },
@@ -107,7 +106,7 @@ func TestRecordRefused(t *testing.T) {
 }
 
 func TestTimeIsCutToMicroseconds(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		r := newRecord()
 		r.CreatedAt = time.Date(2026, 1, 2, 3, 4, 5, 999999999, time.UTC)
 		r.ExpiresAt = time.Date(1926, 1, 2, 3, 4, 5, 999999999, time.UTC)
@@ -124,9 +123,11 @@ func withoutChecks(t *testing.T, db *sql.DB) *sql.Conn {
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	if !onPostgres(t) {
-		execute(t, conn, "PRAGMA ignore_check_constraints = 1")
+		execute(t, conn, `PRAGMA ignore_check_constraints = 1;
+			DROP TRIGGER api_keys_check_insert; DROP TRIGGER api_keys_check_update; DROP TRIGGER api_keys_revise`)
 		return conn
 	}
+	execute(t, conn, "SET insigner.by = 'by:somebody'") // else a trigger sets updated_at
 	execute(t, conn, `DO $$ DECLARE c name; BEGIN
 		FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'api_keys'::regclass AND contype = 'c' LOOP
 			EXECUTE format('ALTER TABLE api_keys DROP CONSTRAINT %I', c);
@@ -147,14 +148,14 @@ func unreadable(t *testing.T) []struct {
 	both := edits{
 		{"scopes = ''", false}, {"scopes = '*'", false}, {`scopes = '"*"'`, false}, {`scopes = '{"a":"*"}'`, false},
 		{`scopes = '["*"'`, false}, {`scopes = '["*"] x'`, false}, {`scopes = 'documents.read'`, false},
-		{"scopes = 'null'", false}, {`scopes = '[["*"]]'`, true}, {`scopes = '[null]'`, true}, {`scopes = '[1]'`, true},
+		{"scopes = 'null'", false}, {`scopes = '[["*"]]'`, false}, {`scopes = '[null]'`, false}, {`scopes = '[1]'`, false},
 		{"metadata = '[]'", false}, {"metadata = ''", false}, {"metadata = 'null'", false},
-		{`metadata = '{"a":1}'`, true}, {`metadata = '{"a":null}'`, true},
+		{`metadata = '{"a":1}'`, false}, {`metadata = '{"a":null}'`, false},
 	}
 	if onPostgres(t) {
 		return append(both, edits{
 			{"expires_at = 'infinity'", false}, {"expires_at = '-infinity'", false}, {"revoked_at = '-infinity'", false},
-			{"disabled_at = 'infinity'", false}, {"updated_at = 'infinity', revision = revision + 1", false}, {"last_used_at = 'infinity'", false},
+			{"disabled_at = 'infinity'", false}, {"updated_at = 'infinity', revision = revision + 1", true}, {"last_used_at = 'infinity'", false},
 			{"expires_at = '0001-01-01 00:00:00+00'", false}, {"revoked_at = '0001-01-01 00:00:00+00'", false},
 			{"expires_at = '10000-01-01 00:00:00+00'", false}, {"expires_at = '0044-03-15 00:00:00+00 BC'", false},
 			{"created_at = 'infinity'", false}, {"created_at = '-infinity'", false},
@@ -174,7 +175,7 @@ func unreadable(t *testing.T) []struct {
 // A row that somebody edited so that it cannot be read is unknown. It is never
 // a key that may do more, or that lasts longer.
 func TestRecordUnreadable(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		conn := withoutChecks(t, db)
 		for _, edit := range unreadable(t) {
 			r := inserted(t, s)
@@ -215,7 +216,7 @@ func TestRecordUnreadable(t *testing.T) {
 
 // A row that cannot be read can be deleted.
 func TestRecordUnreadableDelete(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		conn := withoutChecks(t, db)
 		for _, edit := range unreadable(t) {
 			r := inserted(t, s)
@@ -228,9 +229,9 @@ func TestRecordUnreadableDelete(t *testing.T) {
 }
 
 func TestSchemaRefuses(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		edits := unreadable(t)
-		for _, set := range []string{"id = ''", "hash = NULL", "scopes = NULL", "created_at = NULL", "revision = NULL",
+		for _, set := range []string{"id = ''", "hash = NULL", "scopes = NULL", "created_at = NULL",
 			"expires_at = 'never'", "revision = 'first'"} {
 			edits = append(edits, struct {
 				set    string

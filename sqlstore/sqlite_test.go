@@ -18,8 +18,8 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
-	"modernc.org/sqlite"
+	"github.com/insigner/auth/sqlstore/sqlite"
+	modernc "modernc.org/sqlite"
 )
 
 func TestSQLiteSettingsRequired(t *testing.T) {
@@ -28,7 +28,7 @@ func TestSQLiteSettingsRequired(t *testing.T) {
 		db, err := sql.Open("sqlite", name+"?_pragma="+strings.Join(pragmas, "&_pragma="))
 		must(t, err)
 		defer db.Close()
-		_, err = sqlstore.NewSQLite(db, nil)
+		_, err = sqlite.New(db, nil)
 		return err
 	}
 	must(t, open("file:"+sqliteFile(t), good...))
@@ -49,7 +49,7 @@ func TestSQLiteSettingsOfOneConnection(t *testing.T) {
 	must(t, err)
 	defer db.Close()
 	execute(t, db, "PRAGMA busy_timeout = 100")
-	if _, err := sqlstore.NewSQLite(db, nil); err == nil {
+	if _, err := sqlite.New(db, nil); err == nil {
 		t.Error("NewSQLite accepts a busy_timeout that only one connection has")
 	}
 }
@@ -76,7 +76,7 @@ func TestOpenSQLiteSettings(t *testing.T) {
 func TestOpenSQLitePathRefused(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for path, want := range map[string]string{"": "empty", ":memory:": "MemoryStore", "a\x00.bak": "invalid"} {
-		if _, err := sqlstore.OpenSQLite(path); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := sqlite.Open(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("OpenSQLite(%q): %v, want an error with %q", path, err, want)
 		}
 	}
@@ -155,7 +155,7 @@ func TestSQLiteReadOnly(t *testing.T) {
 	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro&_pragma=busy_timeout(1000)&_pragma=foreign_keys(1)")
 	must(t, err)
 	defer db.Close()
-	s, err := sqlstore.NewSQLite(db, &steady)
+	s, err := sqlite.New(db, &onFile)
 	must(t, err)
 	ctx := t.Context()
 	next, successor := rotated(r)
@@ -220,13 +220,13 @@ func TestSQLiteLockedByAnother(t *testing.T) {
 func TestSQLiteWritersTakeTurns(t *testing.T) {
 	path := sqliteFile(t)
 	newSQLite(t, path)
-	var stores []*sqlstore.Store
+	var stores []store
 	for range 3 {
 		db, err := sql.Open("sqlite", "file:"+path+
 			"?_pragma=busy_timeout(1)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_txlock=immediate")
 		must(t, err)
 		defer db.Close()
-		s, err := sqlstore.NewSQLite(db, &steady)
+		s, err := sqlite.New(db, &onFile)
 		must(t, err)
 		stores = append(stores, s)
 	}
@@ -271,12 +271,12 @@ const crashEnv = "SQLSTORE_TEST_CRASH"
 // crashInRotation rotates the only key in the file. The second write ends the
 // process.
 func crashInRotation(path string) {
-	err := sqlite.RegisterFunction("crash", &sqlite.FunctionImpl{
-		Scalar: func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) { os.Exit(42); return nil, nil },
+	err := modernc.RegisterFunction("crash", &modernc.FunctionImpl{
+		Scalar: func(*modernc.FunctionContext, []driver.Value) (driver.Value, error) { os.Exit(42); return nil, nil },
 	})
 	db, err2 := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+
 		"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=trusted_schema(1)")
-	s, err3 := sqlstore.NewSQLite(db, nil)
+	s, err3 := sqlite.New(db, nil)
 	if err := errors.Join(err, err2, err3); err != nil {
 		panic(err)
 	}

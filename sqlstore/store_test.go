@@ -19,14 +19,15 @@ import (
 	"github.com/insigner/auth/authtest"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
 func TestConformance(t *testing.T) {
-	onEach(t, func(t *testing.T, _ *sqlstore.Store, db *sql.DB) {
-		newStore := sqlstore.NewSQLite
+	onEach(t, func(t *testing.T, _ store, db *sql.DB) {
+		newStore := makeSQLite
 		if onPostgres(t) {
-			newStore = sqlstore.NewPostgres
+			newStore = makePostgres
 		}
 		tables := 0
 		authtest.TestStore(t, func(t *testing.T) keyring.Store {
@@ -43,7 +44,7 @@ func TestConformance(t *testing.T) {
 
 // A Store answers random calls as a MemoryStore does.
 func TestLikeMemoryStore(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		seed := rand.Uint64()
 		r := &randomCalls{Rand: rand.New(rand.NewPCG(seed, 0)), memory: new(keyring.MemoryStore)}
 		answers := make(map[string]int)
@@ -200,7 +201,7 @@ func single(r *auth.Record, err error) ([]*auth.Record, error) {
 // An ID that no text column can hold is not found. It is no error of the
 // database.
 func TestIDThatCannotBeStored(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		ctx := t.Context()
 		kept := inserted(t, s)
 		for _, id := range []string{"", "\x00", "\xff", kept.ID + "\x00"} {
@@ -225,7 +226,7 @@ func TestIDThatCannotBeStored(t *testing.T) {
 
 // A record or successor that cannot be stored changes nothing.
 func TestUpdateRefused(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		r := inserted(t, s)
 		for name, f := range map[string]func(next, successor *auth.Record){
 			"name with NUL":               func(next, _ *auth.Record) { next.Name = "a\x00b" },
@@ -249,7 +250,7 @@ func TestUpdateRefused(t *testing.T) {
 
 // A successor whose ID or hash is taken leaves the old key as it was.
 func TestUpdateSuccessorExists(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		r, other := inserted(t, s), inserted(t, s)
 		for name, f := range map[string]func(successor *auth.Record){
 			"ID":   func(successor *auth.Record) { successor.ID = other.ID },
@@ -268,7 +269,7 @@ func TestUpdateSuccessorExists(t *testing.T) {
 
 // ErrExists is about ID and hash. A unique index of the host's own is not.
 func TestUniqueIndexOfHost(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		execute(t, db, "CREATE UNIQUE INDEX one_name ON api_keys (owner, name)")
 		r := inserted(t, s)
 		same := newRecord()
@@ -335,7 +336,7 @@ func TestPreventedWrite(t *testing.T) {
 
 // wantPrevented fails unless each method that changes r reports that the
 // database prevents it.
-func wantPrevented(t *testing.T, s *sqlstore.Store, r *auth.Record) {
+func wantPrevented(t *testing.T, s store, r *auth.Record) {
 	t.Helper()
 	ctx := t.Context()
 	next, successor := rotated(r)
@@ -397,7 +398,7 @@ func TestPreventedByRowLevelSecurity(t *testing.T) {
 	q := u.Query()
 	q.Set("role", role)
 	u.RawQuery = q.Encode()
-	s, err := sqlstore.NewPostgres(openPostgres(t, u.String()), &steady)
+	s, err := postgres.New(openPostgres(t, u.String()), &steady)
 	must(t, err)
 	next, successor := rotated(r)
 	for what, err := range map[string]error{
@@ -418,7 +419,7 @@ func TestPreventedByRowLevelSecurity(t *testing.T) {
 // A change made with SQL counts the revision up, so that nobody who read the
 // row before overwrites it.
 func TestRevisionOfForeignChanges(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		by, now, number := "sql:", "123456789", "1"
 		if onPostgres(t) {
 			must(t, db.QueryRow("SELECT 'sql:' || session_user").Scan(&by))
@@ -474,20 +475,40 @@ func TestRevisionOfForeignChanges(t *testing.T) {
 	})
 }
 
-// A writer who counts the revision keeps what he wrote.
+// actAs makes the changes of conn those of a program that names the actor, until
+// the end of the test.
+func actAs(t *testing.T, conn *sql.Conn, actor string) {
+	t.Helper()
+	if onPostgres(t) {
+		execute(t, conn, "SELECT set_config('insigner.by', 'by:' || $1, false)", actor)
+	} else {
+		execute(t, conn, "INSERT INTO api_keys_actor VALUES ($1)", actor)
+	}
+}
+
+// A program that names the actor and counts the revision keeps what it wrote.
 func TestRevisionCountedByWriter(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		r := inserted(t, s)
-		execute(t, db, "UPDATE api_keys SET name = 'other', revision = revision + 5, updated_by = 'import' WHERE id = $1", r.ID)
+		conn, err := db.Conn(t.Context())
+		must(t, err)
+		defer conn.Close()
+		actAs(t, conn, "import")
+		execute(t, conn, "UPDATE api_keys SET name = 'other', revision = revision + 1, updated_by = 'import' WHERE id = $1", r.ID)
 		want := r.Clone()
-		want.Name, want.Revision, want.UpdatedBy = "other", r.Revision+5, "import"
+		want.Name, want.Revision, want.UpdatedBy = "other", r.Revision+1, "import"
 		wantStored(t, s, want)
+		events, err := s.Events(t.Context(), keyring.EventQuery{KeyID: r.ID, Limit: 1})
+		must(t, err)
+		if len(events) != 1 || events[0].By != "import" {
+			t.Errorf("Events: %v, want one by import", events)
+		}
 	})
 }
 
 // Rows that are inserted with SQL need only an ID and a hash.
 func TestForeignInsert(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		start := time.Now()
 		hash := newRecord().Hash
 		execute(t, db, "INSERT INTO api_keys (id, hash) VALUES ('foreign', $1)", hash[:])
@@ -515,14 +536,14 @@ func TestUpdateConcurrent(t *testing.T) {
 		updateConcurrently(t, a, b)
 	})
 	t.Run("sqlite deferred", func(t *testing.T) { // transactions of this pool begin without a lock
-		s, err := sqlstore.NewSQLite(openDeferred(t, sqliteFile(t)), &steady)
+		s, err := sqlite.New(openDeferred(t, sqliteFile(t)), &onFile)
 		must(t, err)
 		must(t, s.Migrate(t.Context()))
 		updateConcurrently(t, s)
 	})
 }
 
-func updateConcurrently(t *testing.T, stores ...*sqlstore.Store) {
+func updateConcurrently(t *testing.T, stores ...store) {
 	for round := range 10 {
 		old := inserted(t, stores[0])
 		var succeeded atomic.Int64
@@ -568,7 +589,7 @@ func quoteName(dsn string) string {
 }
 
 func TestDelete(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, db *sql.DB) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
 		r, other := inserted(t, s), inserted(t, s)
 		must(t, s.Delete(t.Context(), r.ID, "somebody"))
 		wantMissing(t, s, r.Hash)
@@ -579,20 +600,8 @@ func TestDelete(t *testing.T) {
 	})
 }
 
-func TestEventsUnsupported(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
-		events, err := s.Events(t.Context(), keyring.EventQuery{Limit: 1})
-		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("Events: %v, want errors.ErrUnsupported", err)
-		}
-		if len(events) > 0 {
-			t.Errorf("Events returns %v, want none", events)
-		}
-	})
-}
-
 func TestTouch(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		ctx := t.Context()
 		records := make([]*auth.Record, 50)
 		// Many more than are written at once, and most of them unknown.
@@ -622,7 +631,7 @@ func TestTouch(t *testing.T) {
 // Of many concurrent calls with the same keys, none waits for another that
 // waits for it, and the latest time stays.
 func TestTouchConcurrent(t *testing.T) {
-	onEach(t, func(t *testing.T, s *sqlstore.Store, _ *sql.DB) {
+	onEach(t, func(t *testing.T, s store, _ *sql.DB) {
 		ids := make([]string, 50)
 		for i := range ids {
 			ids[i] = inserted(t, s).ID
@@ -650,7 +659,7 @@ func TestTouchConcurrentByIndex(t *testing.T) {
 	touchConcurrently(t, newPostgres(t, u.String(), nil), ids)
 }
 
-func touchConcurrently(t *testing.T, s *sqlstore.Store, ids []string) {
+func touchConcurrently(t *testing.T, s store, ids []string) {
 	latest := time.Now().Add(time.Hour).UTC().Truncate(time.Microsecond)
 	var wg sync.WaitGroup
 	for i := range 8 {

@@ -20,24 +20,27 @@ import (
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	dsn := flag.String("dsn", "postgres://localhost/postgres", "URL of the database, on its primary server")
+	watchDSN := flag.String("watch-dsn", "", "the same database without a pooler such as PgBouncer, if -dsn has one")
+	migrate := flag.Bool("migrate", true, "create the tables, or bring them up to date")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *dsn); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
+	if err := run(ctx, *addr, *dsn, *watchDSN, *migrate); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("postgres: ", err)
 	}
 }
 
 // run serves until ctx is done. Then it finishes the requests in progress and
 // writes the last uses.
-func run(ctx context.Context, addr, dsn string) (err error) {
+func run(ctx context.Context, addr, dsn, watchDSN string, migrate bool) (err error) {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
 		return err
@@ -45,12 +48,21 @@ func run(ctx context.Context, addr, dsn string) (err error) {
 	defer db.Close()
 	db.SetMaxOpenConns(20)
 	db.SetMaxIdleConns(20)
-	store, err := sqlstore.NewPostgres(db, nil)
-	if err == nil {
-		err = store.Migrate(ctx)
+	opts := new(postgres.Options)
+	if watchDSN != "" {
+		if opts.WatchConfig, err = pgx.ParseConfig(watchDSN); err != nil {
+			return err
+		}
 	}
+	store, err := postgres.New(db, opts)
 	if err != nil {
 		return err
+	}
+	defer store.Close()
+	if migrate {
+		if err := store.Migrate(ctx); err != nil {
+			return err
+		}
 	}
 	cached := cache.New(store, nil) // an accepted request costs no query
 	defer cached.Close()

@@ -12,7 +12,7 @@ import (
 	"github.com/insigner/auth/internal/exampletest"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
 )
 
 func TestMain(m *testing.M) { exampletest.Main(main, func() int { return pgtest.Main(m) }) }
@@ -53,7 +53,7 @@ func TestInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	store, err := sqlstore.NewPostgres(db, nil)
+	store, err := postgres.New(db, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

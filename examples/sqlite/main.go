@@ -19,34 +19,38 @@ import (
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	file := flag.String("db", "keys.db", "file of the database, created if there is none")
+	migrate := flag.Bool("migrate", true, "create the tables, or bring them up to date")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *file); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
+	if err := run(ctx, *addr, *file, *migrate); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("sqlite: ", err)
 	}
 }
 
 // run serves until ctx is done. Then it finishes the requests in progress and
 // writes the last uses.
-func run(ctx context.Context, addr, file string) (err error) {
-	db, err := sqlstore.OpenSQLite(file)
+func run(ctx context.Context, addr, file string, migrate bool) (err error) {
+	db, err := sqlite.Open(file)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	store, err := sqlstore.NewSQLite(db, nil)
-	if err == nil {
-		err = store.Migrate(ctx)
-	}
+	store, err := sqlite.New(db, nil)
 	if err != nil {
 		return err
+	}
+	defer store.Close()
+	if migrate {
+		if err := store.Migrate(ctx); err != nil {
+			return err
+		}
 	}
 	cached := cache.New(store, nil) // an accepted request costs no query
 	defer cached.Close()

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/insigner/auth/internal/exampletest"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
 func TestMain(m *testing.M) { exampletest.Main(main, m.Run) }
@@ -21,12 +21,12 @@ func TestStarts(t *testing.T) {
 	first.Promises(t, first)
 	first.Stop(t, syscall.SIGTERM)
 
-	db, err := sqlstore.OpenSQLite(file)
+	db, err := sqlite.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	store, err := sqlstore.NewSQLite(db, nil)
+	store, err := sqlite.New(db, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ import (
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
+	"github.com/insigner/auth/sqlstore/sqlite"
 	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
@@ -39,7 +40,7 @@ const (
 	timeout  = 300 * time.Millisecond
 
 	// bound is how late another instance may see a revocation if the watcher's
-	// connection fails: what sqlstore promises, plus the delays of a busy
+	// connection fails: what its Store promises, plus the delays of a busy
 	// machine.
 	bound = interval + timeout + 20*time.Second
 )
@@ -63,16 +64,25 @@ func eventually(t testing.TB, what string, f func() bool) {
 	}
 }
 
+// A store is what the stores of module sqlstore have.
+type store interface {
+	keyring.Store
+	auth.Watcher
+	Migrate(ctx context.Context) error
+	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
+	Close() error
+}
+
 // A counted store counts the lookups that the cache does not answer.
 type counted struct {
-	*sqlstore.Store
+	store
 	lookups sync.Map // of atomic.Int64, by hash
 }
 
 func (c *counted) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	n, _ := c.lookups.LoadOrStore(hash, new(atomic.Int64))
 	n.(*atomic.Int64).Add(1)
-	return c.Store.Lookup(ctx, hash)
+	return c.store.Lookup(ctx, hash)
 }
 
 func (c *counted) of(hash auth.Hash) int64 {
@@ -93,9 +103,9 @@ type instance struct {
 	client *http.Client
 }
 
-func newInstance(db *sql.DB, keys *sqlstore.Store, opts cache.Options) *instance {
+func newInstance(db *sql.DB, keys store, opts cache.Options) *instance {
 	opts.Logger = quiet
-	in := &instance{db: db, keys: &counted{Store: keys}, manage: keyring.NewManager(keys, nil).Unconfined("test")}
+	in := &instance{db: db, keys: &counted{store: keys}, manage: keyring.NewManager(keys, nil).Unconfined("test")}
 	in.cache = cache.New(in.keys, &opts)
 	in.uses = keyring.NewLastUsedRecorder(in.keys, &keyring.LastUsedOptions{Interval: 100 * time.Millisecond, Logger: quiet})
 	a := auth.New(in.cache, &auth.Options{OnDecision: in.uses.OnDecision, Logger: quiet})
@@ -115,6 +125,7 @@ func (in *instance) close() error {
 	in.server.Close()
 	err := in.uses.Close()
 	in.cache.Close()
+	in.keys.Close()
 	in.db.Close()
 	return err
 }
@@ -133,7 +144,7 @@ func startPostgres(t testing.TB, dsn, watchDSN string, opts cache.Options) *inst
 	config, err := pgx.ParseConfig(watchDSN)
 	must(t, err)
 	config.RuntimeParams["application_name"] = "watcher"
-	s, err := sqlstore.NewPostgres(db, &sqlstore.Options{Logger: quiet, HeartbeatInterval: interval,
+	s, err := postgres.New(db, &postgres.Options{Logger: quiet, HeartbeatInterval: interval,
 		HeartbeatTimeout: timeout, WatchConfig: config})
 	must(t, err)
 	must(t, s.Migrate(t.Context()))
@@ -144,7 +155,7 @@ func startPostgres(t testing.TB, dsn, watchDSN string, opts cache.Options) *inst
 
 func startSQLite(t testing.TB, db *sql.DB, opts cache.Options) *instance {
 	t.Helper()
-	s, err := sqlstore.NewSQLite(db, &sqlstore.Options{Logger: quiet})
+	s, err := sqlite.New(db, &sqlite.Options{Logger: quiet})
 	must(t, err)
 	in := newInstance(db, s, opts)
 	t.Cleanup(func() { in.close() })

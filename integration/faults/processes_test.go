@@ -20,7 +20,7 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/pgtest"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/postgres"
 )
 
 // childEnv is the variable that makes the test binary an instance in its own
@@ -50,7 +50,7 @@ func defaultInstance(dsn string) (*instance, error) {
 	}
 	db.SetMaxOpenConns(8)
 	db.SetMaxIdleConns(8)
-	s, err := sqlstore.NewPostgres(db, &sqlstore.Options{Logger: quiet})
+	s, err := postgres.New(db, &postgres.Options{Logger: quiet})
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package sqlstore_test
+package sqlite_test
 
 import (
 	"context"
@@ -16,32 +16,10 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
-	"github.com/insigner/auth/sqlstore"
+	"github.com/insigner/auth/sqlstore/sqlite"
 )
 
-func ExampleNewPostgres() {
-	ctx := context.Background()
-	// The driver: import _ "github.com/jackc/pgx/v5/stdlib"
-	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer db.Close()
-	db.SetMaxOpenConns(20)
-	db.SetMaxIdleConns(20) // with the default of 2, connections are opened and closed all the time
-
-	store, err := sqlstore.NewPostgres(db, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := store.Migrate(ctx); err != nil {
-		log.Fatal(err)
-	}
-	a := auth.New(store, nil)
-	http.Handle("GET /api/v1/documents", a.Require("documents.read")(http.NotFoundHandler()))
-}
-
-func ExampleNewSQLite() {
+func ExampleNew() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "keys")
 	if err != nil {
@@ -49,15 +27,16 @@ func ExampleNewSQLite() {
 	}
 	defer os.RemoveAll(dir)
 
-	db, err := sqlstore.OpenSQLite(filepath.Join(dir, "keys.db"))
+	db, err := sqlite.Open(filepath.Join(dir, "keys.db"))
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	store, err := sqlstore.NewSQLite(db, nil)
+	store, err := sqlite.New(db, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer store.Close()
 	if err := store.Migrate(ctx); err != nil {
 		log.Fatal(err)
 	}
@@ -119,7 +98,7 @@ func Example_ownTable() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	db, err := sqlstore.OpenSQLite(filepath.Join(dir, "tokens.db"))
+	db, err := sqlite.Open(filepath.Join(dir, "tokens.db"))
 	if err != nil {
 		log.Fatal(err)
 	}

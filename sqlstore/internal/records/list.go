@@ -1,4 +1,4 @@
-package sqlstore
+package records
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 func (s *Store) List(ctx context.Context, q keyring.Query) ([]*auth.Record, error) {
 	records, unread, err := s.list(ctx, &q)
 	if err != nil {
-		return nil, wrap("list", err)
+		return nil, s.wrap("list", err)
 	}
 	return records, errors.Join(unread...)
 }
@@ -73,7 +73,7 @@ func (s *Store) listQuery(q *keyring.Query) (query string, args []any, err error
 		compare, direction = "<", " DESC"
 	}
 	if !q.After.IsZero() {
-		if s.dialect == postgres && checkText(q.After.ID) != nil {
+		if !s.dialect.Microseconds && checkText(q.After.ID) != nil {
 			return "", nil, errors.New("the ID of the position is not valid UTF-8 or has a NUL")
 		}
 		c.and("(created_at, id) "+compare+" ($1, $2)", s.dialect.position(q.After.CreatedAt), q.After.ID)
@@ -96,11 +96,11 @@ func (s *Store) listQuery(q *keyring.Query) (query string, args []any, err error
 		c.and("expires_at < $1", s.dialect.position(roundUp(q.ExpiresBefore)))
 	}
 	if text != "" {
-		c.and(s.dialect.contains, text)
+		c.and(s.dialect.Contains, text)
 	}
 	c.args = append(c.args, q.Limit)
 	return s.dialect.render(fmt.Sprintf("SELECT %s FROM {table}%s ORDER BY created_at%s, id%[3]s LIMIT $%[4]d",
-		columnNames(), c.where(), direction, len(c.args)), s.table), c.args, nil
+		columnNames(), c.where(), direction, len(c.args)), s.Table), c.args, nil
 }
 
 // inStates returns the condition for rows that are in one of these states at

@@ -1,29 +1,60 @@
-package sqlstore
+// Package records keeps the records of keys in a table of an SQL database.
+// Packages postgres and sqlite each give it a [Dialect], and add what their
+// database has in addition.
+package records
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"log/slog"
 	"time"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
 )
 
-// Lookup implements [auth.Store]. It takes one round trip, once the connection
-// has prepared the statement. A row that cannot be read is a
-// [*keyring.RecordError].
+// A Store keeps keys in a table. It is a keyring.Store.
+type Store struct {
+	Table    Table
+	Watchers Watchers // of changes made by this Store
+	Logger   *slog.Logger
+
+	// Turn waits for the turn of a writer and returns how to end it, with the
+	// error of the context. If nil, writers do not wait for each other.
+	Turn func(context.Context) (end func(), err error)
+
+	db      *sql.DB
+	dialect *Dialect
+	queries queries
+}
+
+var _ keyring.Store = (*Store)(nil)
+
+// New returns a Store, or what is wrong with the name of the table. If logger
+// is nil, it is slog.Default().
+func New(db *sql.DB, d *Dialect, table string, logger *slog.Logger) (*Store, error) {
+	t, err := parseTable(cmp.Or(table, DefaultTable), d.Schemas)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Package, err)
+	}
+	if logger == nil {
+		logger = slog.Default()
+	}
+	return &Store{Table: t, Logger: logger, db: db, dialect: d, queries: d.queries(t)}, nil
+}
+
+// Lookup returns the record with that hash. It takes one round trip, once the
+// connection has prepared the statement. A row that cannot be read is a
+// *keyring.RecordError.
 func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	return s.one(ctx, "lookup", s.queries.lookup, hash[:])
 }
 
-// Get implements [keyring.Store]. A row that cannot be read is a
-// [*keyring.RecordError].
+// Get returns the record with that ID, or a *keyring.RecordError.
 func (s *Store) Get(ctx context.Context, id string) (*auth.Record, error) {
 	if checkText(id) != nil {
 		return nil, auth.ErrNotFound
@@ -32,30 +63,34 @@ func (s *Store) Get(ctx context.Context, id string) (*auth.Record, error) {
 }
 
 func (s *Store) one(ctx context.Context, what, query string, arg any) (*auth.Record, error) {
-	var w row
-	switch err := s.db.QueryRowContext(ctx, query, arg).Scan(w.dest()...); {
+	var w *row
+	err := s.retry(func() error {
+		w = new(row)
+		return s.db.QueryRowContext(ctx, query, arg).Scan(w.dest()...)
+	})
+	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, auth.ErrNotFound
 	case err != nil:
-		return nil, wrap(what, err)
+		return nil, s.wrap(what, err)
 	}
 	r, err := w.result()
-	return r, wrap(what, err)
+	return r, s.wrap(what, err)
 }
 
 // wrap adds where an error comes from. An answer that the contract names is
 // returned as it is.
-func wrap(what string, err error) error {
+func (s *Store) wrap(what string, err error) error {
 	switch err {
 	case nil, auth.ErrNotFound, keyring.ErrConflict:
 		return err
 	}
-	return fmt.Errorf("sqlstore: %s: %w", what, err)
+	return fmt.Errorf("%s: %s: %w", s.dialect.Package, what, err)
 }
 
-// Insert implements [keyring.Store].
+// Insert implements keyring.Store.
 func (s *Store) Insert(ctx context.Context, r *auth.Record) error {
-	return wrap("insert", s.insert(ctx, r))
+	return s.wrap("insert", s.insert(ctx, r))
 }
 
 func (s *Store) insert(ctx context.Context, r *auth.Record) error {
@@ -64,14 +99,62 @@ func (s *Store) insert(ctx context.Context, r *auth.Record) error {
 		return err
 	}
 	// Also after an error, for the outcome may be unknown.
-	defer s.watchers.changed(r.Hash)
-	end, err := s.turn.wait(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	err = s.retry(func() error { return insertRow(ctx, s.db, s.queries.insert, values) })
+	defer s.Watchers.changed(r.Hash)
+	err = s.write(ctx, r.CreatedBy, func(q querier) error {
+		return insertRow(ctx, q, s.queries.insert, values)
+	})
 	return s.exists(ctx, err, r)
+}
+
+// write calls f, which executes one statement on behalf of an actor, when it is
+// this writer's turn.
+func (s *Store) write(ctx context.Context, actor string, f func(q querier) error) error {
+	if s.queries.begin != "" {
+		return s.transaction(ctx, actor, "", f)
+	}
+	return s.inTurn(ctx, func() error { return f(s.db) })
+}
+
+// transaction calls f in a transaction. After f has waited for a row it sees
+// the row as it is then, also if the default of the database is another.
+func (s *Store) transaction(ctx context.Context, actor, first string, f func(q querier) error) error {
+	return s.inTurn(ctx, func() error {
+		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.Isolation})
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		execute := func(query string, args ...any) {
+			if err == nil && query != "" {
+				_, err = tx.ExecContext(ctx, query, args...)
+			}
+		}
+		execute(first)
+		if s.queries.begin != "" {
+			execute(s.queries.begin, actor)
+		}
+		if err == nil {
+			err = f(tx)
+		}
+		execute(s.queries.end)
+		if err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
+}
+
+// inTurn calls f when it is this writer's turn, until f need not be called
+// again.
+func (s *Store) inTurn(ctx context.Context, f func() error) error {
+	if s.Turn != nil {
+		end, err := s.Turn(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
+	return s.retry(f)
 }
 
 // A querier is a *sql.DB or a *sql.Tx.
@@ -97,12 +180,13 @@ func insertRow(ctx context.Context, q querier, query string, values []any) error
 // and has not done what it was told.
 var errPrevented = errors.New("look for row-level security, a trigger or a rule that prevents it")
 
-// retry calls f, which executes a statement outside of a transaction, until no
-// other transaction was faster. That happens where
-// default_transaction_isolation is repeatable read or serializable.
+// retry calls f until it can do no better. Another transaction may have been
+// faster, where default_transaction_isolation is repeatable read or
+// serializable. Or the type of a column was changed, so that each connection
+// must prepare its statements once more.
 func (s *Store) retry(f func() error) error {
 	for try := 1; ; try++ {
-		if err := f(); err == nil || try == 100 || !s.dialect.tooLate(err) {
+		if err := f(); err == nil || try == 100 || !s.dialect.Again(err) {
 			return err
 		}
 	}
@@ -111,7 +195,7 @@ func (s *Store) retry(f func() error) error {
 // exists returns err, together with keyring.ErrExists if the ID or the hash of
 // r is taken. A unique index of the host's own may be the cause as well.
 func (s *Store) exists(ctx context.Context, err error, r *auth.Record) error {
-	if err == nil || !s.dialect.taken(err) {
+	if err == nil || !s.dialect.Taken(err) {
 		return err
 	}
 	var taken bool
@@ -131,7 +215,7 @@ func (s *Store) exists(ctx context.Context, err error, r *auth.Record) error {
 // If the database reports success but changed no row, Update returns an error
 // that says so. Reasons are row-level security, a trigger and a rule.
 func (s *Store) Update(ctx context.Context, r, successor *auth.Record) error {
-	return wrap("update", s.update(ctx, r, successor))
+	return s.wrap("update", s.update(ctx, r, successor))
 }
 
 func (s *Store) update(ctx context.Context, r, successor *auth.Record) error {
@@ -157,12 +241,7 @@ func (s *Store) update(ctx context.Context, r, successor *auth.Record) error {
 		hashes = append(hashes, successor.Hash)
 	}
 	// Also after an error, for the outcome may be unknown.
-	defer func() { s.watchers.changed(hashes...) }()
-	end, err := s.turn.wait(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
+	defer func() { s.Watchers.changed(hashes...) }()
 	change := func(q querier) error {
 		stored, err := s.change(ctx, q, r, args)
 		if err == nil && stored != r.Hash {
@@ -171,38 +250,15 @@ func (s *Store) update(ctx context.Context, r, successor *auth.Record) error {
 		return err
 	}
 	if successor == nil {
-		return s.retry(func() error { return change(s.db) })
+		return s.write(ctx, r.UpdatedBy, change)
 	}
-	err = s.transaction(ctx, func(tx *sql.Tx) error {
-		if err := change(tx); err != nil {
+	err = s.transaction(ctx, r.UpdatedBy, s.dialect.BeginRotation, func(q querier) error {
+		if err := change(q); err != nil {
 			return err
 		}
-		return insertRow(ctx, tx, s.queries.insert, inserted)
+		return insertRow(ctx, q, s.queries.insert, inserted)
 	})
 	return s.exists(ctx, err, successor)
-}
-
-// transaction calls f in a transaction. After f has waited for a row it sees
-// the row as it is then, also if the default of the database is another.
-func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) error {
-	var opts sql.TxOptions
-	if s.dialect == postgres {
-		opts.Isolation = sql.LevelReadCommitted
-	}
-	tx, err := s.db.BeginTx(ctx, &opts)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if s.dialect.beginRotation != "" {
-		if _, err := tx.ExecContext(ctx, s.dialect.beginRotation); err != nil {
-			return err
-		}
-	}
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
 }
 
 // change executes the update statement, and makes sure that it changed exactly
@@ -254,34 +310,31 @@ func (s *Store) whyUnchanged(ctx context.Context, q querier, r *auth.Record) err
 		revision, r.ID, errPrevented)
 }
 
-// Delete implements [keyring.Store]. It does not record by: this Store keeps no
-// events.
+// Delete implements keyring.Store.
 func (s *Store) Delete(ctx context.Context, id, by string) error {
-	return wrap("delete", s.delete(ctx, id))
+	return s.wrap("delete", s.delete(ctx, id, by))
 }
 
-func (s *Store) delete(ctx context.Context, id string) error {
+func (s *Store) delete(ctx context.Context, id, by string) error {
 	if checkText(id) != nil {
 		return auth.ErrNotFound
 	}
-	end, err := s.turn.wait(ctx)
-	if err != nil {
-		return err
+	if err := checkText(by); err != nil {
+		return fmt.Errorf("by: %w", err)
 	}
-	defer end()
 	for range maxDeletes {
 		// The hash is read first, so that the change is reported even if its
 		// outcome stays unknown.
-		hash, err := s.hashOf(ctx, id)
+		hash, err := s.hashOf(ctx, s.db, id)
 		if err != nil {
 			return err
 		}
 		if len(hash) == len(auth.Hash{}) { // else no lookup has found it
-			defer s.watchers.changed(auth.Hash(hash))
+			defer s.Watchers.changed(auth.Hash(hash))
 		}
 		deleted := false
-		err = s.retry(func() (err error) {
-			deleted, err = s.deleteRow(ctx, id, hash)
+		err = s.write(ctx, by, func(q querier) (err error) {
+			deleted, err = s.deleteRow(ctx, q, id, hash, by)
 			return err
 		})
 		if deleted || err != nil {
@@ -294,8 +347,8 @@ func (s *Store) delete(ctx context.Context, id string) error {
 const maxDeletes = 10 // of a row that is replaced by another with the same ID
 
 // hashOf returns what the hash column of the row with that ID holds.
-func (s *Store) hashOf(ctx context.Context, id string) (hash []byte, err error) {
-	err = s.db.QueryRowContext(ctx, s.queries.hash, id).Scan(&hash)
+func (s *Store) hashOf(ctx context.Context, q querier, id string) (hash []byte, err error) {
+	err = s.retry(func() error { return q.QueryRowContext(ctx, s.queries.hash, id).Scan(&hash) })
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, auth.ErrNotFound
 	}
@@ -304,8 +357,8 @@ func (s *Store) hashOf(ctx context.Context, id string) (hash []byte, err error) 
 
 // deleteRow deletes the row with that ID and hash. It reports false if another
 // row with that ID has replaced it.
-func (s *Store) deleteRow(ctx context.Context, id string, hash []byte) (deleted bool, err error) {
-	result, err := s.db.ExecContext(ctx, s.queries.remove, id, hash)
+func (s *Store) deleteRow(ctx context.Context, q querier, id string, hash []byte, by string) (deleted bool, err error) {
+	result, err := q.ExecContext(ctx, s.queries.remove, id, hash, by)
 	if err != nil {
 		return false, err
 	}
@@ -317,7 +370,7 @@ func (s *Store) deleteRow(ctx context.Context, id string, hash []byte) (deleted 
 	case n > 1:
 		return false, fmt.Errorf("%d rows had that ID", n)
 	}
-	now, err := s.hashOf(ctx, id)
+	now, err := s.hashOf(ctx, q, id)
 	if err != nil {
 		return false, err
 	}
@@ -327,13 +380,20 @@ func (s *Store) deleteRow(ctx context.Context, id string, hash []byte) (deleted 
 	return false, fmt.Errorf("the database deleted no row: %w", errPrevented)
 }
 
-// Touch implements [keyring.Store], in one statement.
+// Touch implements keyring.Store, in one statement.
 func (s *Store) Touch(ctx context.Context, lastUsed map[string]time.Time) error {
-	return wrap("touch", s.touch(ctx, lastUsed))
+	return s.TouchOlder(ctx, lastUsed, 0)
 }
 
-func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time) error {
-	times := make(map[string]time.Time, len(lastUsed))
+// TouchOlder is Touch, but skips a record whose LastUsedAt is less than age
+// before the given time.
+func (s *Store) TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error {
+	return s.wrap("touch", s.touch(ctx, lastUsed, age))
+}
+
+func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error {
+	ids := make([]string, 0, len(lastUsed))
+	micros := make([]int64, 0, len(lastUsed))
 	for id, t := range lastUsed {
 		if t.After(maxTime) {
 			return fmt.Errorf("record %q: %w", id, errRange)
@@ -341,48 +401,19 @@ func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time) error 
 		// No stored time is earlier than a zero time, and no record has an ID
 		// that cannot be stored.
 		if t, err := truncate(t); err == nil && !t.IsZero() && checkText(id) == nil {
-			times[id] = t
+			ids, micros = append(ids, id), append(micros, t.UnixMicro())
 		}
 	}
-	if len(times) == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	args, err := s.touchArgs(times)
+	args, err := s.dialect.TouchArgs(ids, micros)
 	if err != nil {
 		return err
 	}
-	end, err := s.turn.wait(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	return s.retry(func() error {
+	args = append(args, age.Microseconds())
+	return s.inTurn(ctx, func() error {
 		_, err := s.db.ExecContext(ctx, s.queries.touch, args...)
 		return err
 	})
-}
-
-// touchArgs returns the parameters of the touch statement: two arrays, or a
-// JSON array of pairs.
-func (s *Store) touchArgs(times map[string]time.Time) ([]any, error) {
-	if s.dialect == postgres {
-		ids := slices.Collect(maps.Keys(times))
-		at := make([]time.Time, len(ids))
-		for i, id := range ids {
-			at[i] = times[id]
-		}
-		return []any{ids, at}, nil
-	}
-	pairs := make([][2]any, 0, len(times))
-	for id, at := range times {
-		pairs = append(pairs, [2]any{id, at.UnixMicro()})
-	}
-	text, err := json.Marshal(pairs)
-	return []any{string(text)}, err
-}
-
-// Events returns an error that matches [errors.ErrUnsupported]: this Store
-// keeps no events.
-func (s *Store) Events(context.Context, keyring.EventQuery) ([]keyring.Event, error) {
-	return nil, wrap("events", errors.ErrUnsupported)
 }

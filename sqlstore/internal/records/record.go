@@ -1,4 +1,4 @@
-package sqlstore
+package records
 
 import (
 	"encoding/json"
@@ -20,7 +20,8 @@ import (
 type column struct {
 	name  string
 	fixed bool // Store.Update does not change it
-	value func(d *dialect, r *auth.Record) (any, error)
+	actor bool // it names an actor
+	value func(d *Dialect, r *auth.Record) (any, error)
 	read  func(w *row, src any) error
 }
 
@@ -28,17 +29,17 @@ const numColumns = 19
 
 var columns = [numColumns]column{
 	textColumn("id", true, func(r *auth.Record) *string { return &r.ID }),
-	{"hash", true, hashValue, (*row).readHash},
+	{"hash", true, false, hashValue, (*row).readHash},
 	textColumn("hint", false, func(r *auth.Record) *string { return &r.Hint }),
 	textColumn("name", false, func(r *auth.Record) *string { return &r.Name }),
 	textColumn("owner", true, func(r *auth.Record) *string { return &r.Owner }),
-	{"scopes", false, scopesValue, (*row).readScopes},
-	{"metadata", false, metadataValue, (*row).readMetadata},
-	{"created_at", true, createdAtValue, (*row).readCreatedAt},
-	textColumn("created_by", true, func(r *auth.Record) *string { return &r.CreatedBy }),
+	{"scopes", false, false, scopesValue, (*row).readScopes},
+	{"metadata", false, false, metadataValue, (*row).readMetadata},
+	{"created_at", true, false, createdAtValue, (*row).readCreatedAt},
+	actorColumn("created_by", true, func(r *auth.Record) *string { return &r.CreatedBy }),
 	timeColumn("updated_at", false, func(r *auth.Record) *time.Time { return &r.UpdatedAt }),
-	textColumn("updated_by", false, func(r *auth.Record) *string { return &r.UpdatedBy }),
-	{"revision", false, revisionValue, (*row).readRevision},
+	actorColumn("updated_by", false, func(r *auth.Record) *string { return &r.UpdatedBy }),
+	{"revision", false, false, revisionValue, (*row).readRevision},
 	timeColumn("expires_at", false, func(r *auth.Record) *time.Time { return &r.ExpiresAt }),
 	timeColumn("disabled_at", false, func(r *auth.Record) *time.Time { return &r.DisabledAt }),
 	timeColumn("revoked_at", false, func(r *auth.Record) *time.Time { return &r.RevokedAt }),
@@ -59,7 +60,7 @@ func columnNames() string {
 
 // values returns the parameters for the columns of r, or an error if r cannot
 // be stored as it is.
-func (d *dialect) values(r *auth.Record) ([]any, error) {
+func (d *Dialect) values(r *auth.Record) ([]any, error) {
 	if r.ID == "" {
 		return nil, errors.New("the record has no ID")
 	}
@@ -123,8 +124,8 @@ func (w *row) result() (*auth.Record, error) {
 
 // textColumn returns the column of a text field.
 func textColumn(name string, fixed bool, field func(r *auth.Record) *string) column {
-	return column{name, fixed,
-		func(_ *dialect, r *auth.Record) (any, error) {
+	return column{name, fixed, false,
+		func(_ *Dialect, r *auth.Record) (any, error) {
 			s := *field(r)
 			return s, checkText(s)
 		},
@@ -136,6 +137,13 @@ func textColumn(name string, fixed bool, field func(r *auth.Record) *string) col
 			*field(&w.record) = s // also if it is bad, since the ID names the row
 			return checkText(s)
 		}}
+}
+
+// actorColumn returns the column of a text field that names an actor.
+func actorColumn(name string, fixed bool, field func(r *auth.Record) *string) column {
+	c := textColumn(name, fixed, field)
+	c.actor = true
+	return c
 }
 
 // textOf returns the text that a driver returned.
@@ -163,7 +171,7 @@ func checkText(s string) error {
 
 var errUTF8 = errors.New("not valid UTF-8")
 
-func hashValue(_ *dialect, r *auth.Record) (any, error) { return r.Hash[:], nil }
+func hashValue(_ *Dialect, r *auth.Record) (any, error) { return r.Hash[:], nil }
 
 func (w *row) readHash(src any) error {
 	b, ok := src.([]byte)
@@ -174,7 +182,7 @@ func (w *row) readHash(src any) error {
 	return nil
 }
 
-func revisionValue(_ *dialect, r *auth.Record) (any, error) { return r.Revision, nil }
+func revisionValue(_ *Dialect, r *auth.Record) (any, error) { return r.Revision, nil }
 
 func (w *row) readRevision(src any) error {
 	n, ok := src.(int64)
@@ -187,7 +195,7 @@ func (w *row) readRevision(src any) error {
 
 // scopesValue returns a JSON array. Package json would replace invalid UTF-8
 // silently.
-func scopesValue(_ *dialect, r *auth.Record) (any, error) {
+func scopesValue(_ *Dialect, r *auth.Record) (any, error) {
 	for _, s := range r.Scopes {
 		if !utf8.ValidString(string(s)) {
 			return nil, errUTF8
@@ -213,7 +221,7 @@ func (w *row) readScopes(src any) error {
 }
 
 // metadataValue returns a JSON object.
-func metadataValue(_ *dialect, r *auth.Record) (any, error) {
+func metadataValue(_ *Dialect, r *auth.Record) (any, error) {
 	for k, v := range r.Metadata {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
 			return nil, errUTF8
@@ -282,8 +290,8 @@ func checkTime(t time.Time) error {
 }
 
 // time returns the parameter for t.
-func (d *dialect) time(t time.Time) any {
-	if d.microseconds {
+func (d *Dialect) time(t time.Time) any {
+	if d.Microseconds {
 		return t.UnixMicro()
 	}
 	return t
@@ -310,8 +318,8 @@ func timeOf(src any) (time.Time, error) {
 
 // timeColumn returns the column of a time that is NULL if it is zero.
 func timeColumn(name string, fixed bool, field func(r *auth.Record) *time.Time) column {
-	return column{name, fixed,
-		func(d *dialect, r *auth.Record) (any, error) {
+	return column{name, fixed, false,
+		func(d *Dialect, r *auth.Record) (any, error) {
 			if field(r).IsZero() {
 				return nil, nil
 			}
@@ -337,7 +345,7 @@ func timeColumn(name string, fixed bool, field func(r *auth.Record) *time.Time) 
 		}}
 }
 
-func createdAtValue(d *dialect, r *auth.Record) (any, error) {
+func createdAtValue(d *Dialect, r *auth.Record) (any, error) {
 	t, err := truncate(r.CreatedAt)
 	return d.time(t), err
 }
@@ -365,16 +373,16 @@ var (
 
 // position returns the parameter for a time that is compared with a column. It
 // may be one that no record can have.
-func (d *dialect) position(t time.Time) any {
+func (d *Dialect) position(t time.Time) any {
 	t = t.UTC().Truncate(time.Microsecond)
 	switch {
-	case d.microseconds && t.Before(minMicro):
+	case d.Microseconds && t.Before(minMicro):
 		return int64(math.MinInt64)
-	case d.microseconds && t.After(maxMicro):
+	case d.Microseconds && t.After(maxMicro):
 		return int64(math.MaxInt64)
-	case !d.microseconds && !t.After(minusInfinity):
+	case !d.Microseconds && !t.After(minusInfinity):
 		return "-infinity"
-	case !d.microseconds && !t.Before(infinity):
+	case !d.Microseconds && !t.Before(infinity):
 		return "infinity"
 	}
 	return d.time(t)

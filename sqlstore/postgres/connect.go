@@ -1,0 +1,108 @@
+package postgres
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+)
+
+// watchConfig returns how to connect. It asks the pool if it does not know, or
+// if forgetConfig was called. If the pool has no connection to spare, what was
+// known before is good enough.
+func (s *Store) watchConfig(ctx context.Context) (*pgx.ConnConfig, error) {
+	s.mu.Lock()
+	known, stale := s.config, s.stale
+	s.stale = false
+	s.mu.Unlock()
+	if known == nil || stale {
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+		if err := s.learnConfig(ctx); err != nil && known == nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Copy(), nil
+}
+
+// forgetConfig is called after a failure to connect: the password may have
+// expired.
+func (s *Store) forgetConfig() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stale = !s.given
+}
+
+// dial connects to the first server of the configuration that answers. Each
+// address gets its own timeout, so that one that is silent does not use up the
+// time of the next. If limit is not 0, all of them together get no more.
+func (s *Store) dial(ctx context.Context, limit time.Duration, notify pgconn.NotificationHandler) (*pgx.Conn, error) {
+	config, err := s.watchConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	each := s.timeout
+	if limit > 0 {
+		each = min(each, limit/time.Duration(servers(config)))
+	}
+	config.ConnectTimeout = each
+	config.OnNotification = notify
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is worth preparing
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn()}
+	}
+	resolve := config.LookupFunc
+	config.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
+		ctx, cancel := context.WithTimeout(ctx, each)
+		defer cancel()
+		return resolve(ctx, host)
+	}
+	// A connection that fails sends a cancel request on another connection,
+	// which may hang as well. There is nothing to cancel.
+	var connected atomic.Bool
+	dial := config.DialFunc
+	config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if connected.Load() {
+			return nil, net.ErrClosed
+		}
+		ctx, cancel := context.WithTimeout(ctx, each)
+		defer cancel()
+		return dial(ctx, network, address)
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	connected.Store(true)
+	if err != nil {
+		s.forgetConfig()
+	}
+	return conn, err
+}
+
+// servers returns how many servers config names. Each is there twice if TLS is
+// optional.
+func servers(config *pgx.ConnConfig) int {
+	type address struct {
+		host string
+		port uint16
+	}
+	all := map[address]bool{{config.Host, config.Port}: true}
+	for _, f := range config.Fallbacks {
+		all[address{f.Host, f.Port}] = true
+	}
+	return len(all)
+}
+
+// hangUp closes the connection and waits until its goroutines have ended.
+func hangUp(c *pgx.Conn) {
+	conn := c.PgConn()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn.Close(ctx)
+	conn.Conn().Close()
+	<-conn.CleanupDone()
+}

@@ -1,0 +1,168 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A listener is a connection that listens, with what the heartbeat knows of it.
+type listener struct {
+	store  *Store
+	conn   *pgx.Conn // only run uses it
+	notify func(auth.Change)
+	name   string // of this listener, at the start of its beats
+	server string // what identity returned on conn
+
+	// beats gets one whenever a beat is heard, if nobody has taken the last.
+	beats chan struct{}
+
+	mu       sync.Mutex
+	heard    time.Time // when the last beat arrived
+	last     string    // that beat
+	count    int       // of all beats
+	own      string    // the last beat that this listener sent
+	ownHeard bool      // it has arrived
+
+	interrupt context.CancelFunc // called when a beat is heard, if not nil
+	wake      context.CancelFunc // ends the wait of run for a notification
+	send      string             // a beat that run is to send itself
+}
+
+// channel is what the triggers notify. A table with the same name in another
+// schema notifies the same channel. That costs a cache a few lookups and does
+// no harm.
+func (s *Store) channel() string { return s.keys.Table.Name + "_changed" }
+
+// newListener connects and sends LISTEN.
+func (s *Store) newListener(ctx context.Context, notify func(auth.Change)) (*listener, error) {
+	l := &listener{store: s, notify: notify, name: rand.Text(), beats: make(chan struct{}, 1)}
+	var err error
+	if l.conn, err = s.dial(ctx, 0, l.receive); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if _, err = l.conn.Exec(ctx, `LISTEN "`+s.channel()+`"`); err == nil {
+		l.server, err = s.identity(ctx, l.conn)
+	}
+	if err != nil {
+		hangUp(l.conn)
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *listener) hangUp() { hangUp(l.conn) }
+
+// run receives until the connection fails, the heartbeat fails or ctx is done.
+// It calls started once it knows that announcements arrive.
+func (l *listener) run(ctx context.Context, started func()) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer fail(nil)
+	background.Go(func() {
+		if err := l.beat(ctx, started); err != nil {
+			fail(fmt.Errorf("heartbeat: %w", err))
+		}
+	})
+	for {
+		err := l.wait(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("connection lost: %w", err)
+		}
+	}
+}
+
+// wait receives until the connection fails, or until wake is called. Then it
+// sends what is to be sent.
+func (l *listener) wait(ctx context.Context) error {
+	waiting, wake := context.WithCancel(ctx)
+	defer wake()
+	if l.sleep(wake) {
+		// It calls receive. The end of the context leaves the connection usable.
+		err := l.conn.PgConn().WaitForNotification(waiting)
+		if err != nil && (waiting.Err() == nil || l.conn.IsClosed()) {
+			return err
+		}
+	}
+	l.mu.Lock()
+	text := l.send
+	l.send, l.wake = "", nil
+	l.mu.Unlock()
+	if text == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
+	defer cancel()
+	_, err := l.conn.Exec(ctx, notifyQuery, l.store.channel(), text)
+	return err
+}
+
+// sleep keeps what ends the wait for a notification. It returns false if there
+// is something to send already.
+func (l *listener) sleep(wake context.CancelFunc) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wake = wake
+	return l.send == ""
+}
+
+// sendItself sends a beat on the connection that listens.
+func (l *listener) sendItself(beat string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.send = beat
+	if l.wake != nil {
+		l.wake()
+	}
+}
+
+// receive is called with each announcement when it is read.
+func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
+	if n.Channel != l.store.channel() {
+		return
+	}
+	if strings.HasPrefix(n.Payload, beatPrefix) {
+		l.hear(n.Payload)
+		return
+	}
+	var hash auth.Hash
+	if b, err := hex.DecodeString(n.Payload); err == nil && len(b) == len(hash) {
+		copy(hash[:], b)
+		l.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		return
+	}
+	if n.Payload == "all" { // a TRUNCATE
+		l.notify(auth.Change{Kind: auth.WatchLost})
+		l.notify(auth.Change{Kind: auth.WatchStarted})
+	}
+}
+
+// hear notes a beat, of this listener or of another one.
+func (l *listener) hear(beat string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard, l.last = time.Now(), beat
+	l.count++
+	l.ownHeard = l.ownHeard || beat == l.own
+	if l.interrupt != nil {
+		l.interrupt()
+	}
+	select {
+	case l.beats <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,238 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/sqlstore/internal/records"
+)
+
+const (
+	// pollInterval is how often Watch looks whether anybody has changed the
+	// file. It costs some microseconds.
+	pollInterval = 200 * time.Millisecond
+
+	// retryInterval is how long it waits after a failure.
+	retryInterval = time.Second
+)
+
+var errClosed = errors.New("the Store is closed")
+
+// Watch implements [auth.Watcher]. Watching, above, says what it reports and
+// when. Each call has its own connection to the file, which is not in the pool
+// of the *sql.DB. If the tables or their triggers are missing, Watch logs why
+// and tries again. notify must not change the Store.
+//
+// Watch returns the error of ctx when ctx is done, and another error once the
+// Store is closed.
+func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
+	if err := s.watch(ctx, notify); err != nil {
+		return fmt.Errorf("%s: watch: %w", dialect.Package, err)
+	}
+	return nil
+}
+
+func (s *Store) watch(ctx context.Context, notify func(auth.Change)) error {
+	if !s.enter() {
+		return errClosed
+	}
+	defer s.watching.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.closed, func() { cancel(errClosed) })()
+
+	s.keys.Watchers.Add(&notify)
+	defer s.keys.Watchers.Remove(&notify)
+	logger := s.keys.Logger.With("table", s.keys.Table.Name)
+	last := ""
+	for {
+		err := s.follow(ctx, notify, logger)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if text := err.Error(); text != last { // not each second
+			logger.Warn("sqlstore/sqlite: not watching for changes", "error", err, "retry", retryInterval)
+			last = text
+		}
+		select {
+		case <-time.After(retryInterval):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// enter counts a call of Watch, unless the Store is closed.
+func (s *Store) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Err() != nil {
+		return false
+	}
+	s.watching.Add(1)
+	return true
+}
+
+// follow reports what is written to the file until that fails or ctx is done.
+func (s *Store) follow(ctx context.Context, notify func(auth.Change), logger *slog.Logger) error {
+	f, err := s.openFeed(ctx)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if _, err := f.poll(ctx); err != nil {
+		return err
+	}
+	notify(auth.Change{Kind: auth.WatchStarted})
+	defer notify(auth.Change{Kind: auth.WatchLost})
+	logger.Info("sqlstore/sqlite: watching for changes")
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		hashes, err := f.poll(ctx)
+		if errors.Is(err, errGap) {
+			notify(auth.Change{Kind: auth.WatchLost})
+			notify(auth.Change{Kind: auth.WatchStarted})
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, hash := range hashes {
+			notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		}
+	}
+}
+
+// A feed reads the events that were written since the last poll.
+type feed struct {
+	db    *sql.DB
+	conn  *sql.Conn
+	table records.Table
+
+	begun   bool
+	version int64 // PRAGMA data_version, which changes with each commit of another connection
+	schema  int64 // PRAGMA schema_version
+	last    int64 // the number of the last event
+}
+
+func (s *Store) openFeed(ctx context.Context) (*feed, error) {
+	db, err := sql.Open("sqlite", dataSource(s.path, url.Values{
+		"_pragma": {"busy_timeout(5000)", "query_only(1)"},
+	}))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &feed{db: db, conn: conn, table: s.keys.Table}, nil
+}
+
+func (f *feed) close() {
+	f.conn.Close()
+	f.db.Close()
+}
+
+// errGap means that events are missing, or that the file was replaced.
+var errGap = errors.New("the events have a gap")
+
+// poll returns the hashes that the new events name.
+func (f *feed) poll(ctx context.Context) (hashes []auth.Hash, err error) {
+	var version int64
+	if err := f.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
+		return nil, err
+	}
+	if f.begun && version == f.version {
+		return nil, nil
+	}
+	tx, err := f.conn.BeginTx(ctx, &sql.TxOptions{ReadOnly: true}) // so that all of it is of one moment
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	if err := f.checkSchema(ctx, tx); err != nil {
+		return nil, err
+	}
+	var newest int64
+	err = tx.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?1",
+		f.table.Name+"_events").Scan(&newest)
+	if err != nil {
+		return nil, err
+	}
+	since := f.last
+	if f.begun {
+		hashes, err = f.read(ctx, tx, since, newest)
+	}
+	if err == nil || errors.Is(err, errGap) {
+		f.begun, f.version, f.last = true, version, newest
+	}
+	return hashes, err
+}
+
+func (f *feed) read(ctx context.Context, tx *sql.Tx, since, newest int64) (hashes []auth.Hash, err error) {
+	if newest == since {
+		return nil, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT before ->> 'hash', after ->> 'hash' FROM `+f.table.Quoted("_events")+
+		` WHERE id > ?1`, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for n := since; ; n++ {
+		if !rows.Next() {
+			if err := rows.Err(); err != nil || n == newest {
+				return hashes, err
+			}
+			return nil, errGap
+		}
+		var texts [2]sql.NullString
+		if err := rows.Scan(&texts[0], &texts[1]); err != nil {
+			return nil, err
+		}
+		for i, text := range texts {
+			if !text.Valid || i == 1 && text == texts[0] {
+				continue
+			}
+			hash, err := auth.ParseHash(text.String)
+			if err != nil {
+				return nil, errGap // the hash of a row that no lookup can read
+			}
+			hashes = append(hashes, hash)
+		}
+	}
+}
+
+// checkSchema returns an error if the triggers that write events are missing.
+func (f *feed) checkSchema(ctx context.Context, tx *sql.Tx) error {
+	var schema int64
+	if err := tx.QueryRowContext(ctx, "PRAGMA schema_version").Scan(&schema); err != nil {
+		return err
+	}
+	if f.begun && schema == f.schema {
+		return nil
+	}
+	var triggers int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?1
+		AND name IN (?1 || '_record_insert', ?1 || '_record_delete', ?1 || '_record_update', ?1 || '_revise')`,
+		f.table.Name).Scan(&triggers)
+	if err == nil && triggers != 4 {
+		err = fmt.Errorf("%d triggers of the table record changes, not 4: call Migrate", triggers)
+	}
+	f.schema = schema
+	return err
+}

@@ -35,11 +35,15 @@ func TestSQLiteSettingsRequired(t *testing.T) {
 	for i, name := range []string{"busy_timeout", "journal_mode", "foreign_keys"} {
 		err := open("file:"+sqliteFile(t), slices.Delete(slices.Clone(good), i, i+1)...)
 		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("NewSQLite without %s: %v, want an error that names it", name, err)
+			t.Errorf("sqlite.New without %s: %v, want an error that names it", name, err)
 		}
 	}
+	err := open("file:"+sqliteFile(t), append(slices.Clone(good), "locking_mode(EXCLUSIVE)")...)
+	if err == nil || !strings.Contains(err.Error(), "locking_mode") {
+		t.Errorf("sqlite.New with an exclusive lock: %v, want an error that names locking_mode", err)
+	}
 	if err := open("file::memory:", good...); err == nil || !strings.Contains(err.Error(), "journal_mode") {
-		t.Errorf("NewSQLite in memory: %v, want an error that names journal_mode", err)
+		t.Errorf("sqlite.New in memory: %v, want an error that names journal_mode", err)
 	}
 }
 
@@ -50,7 +54,7 @@ func TestSQLiteSettingsOfOneConnection(t *testing.T) {
 	defer db.Close()
 	execute(t, db, "PRAGMA busy_timeout = 100")
 	if _, err := sqlite.New(db, nil); err == nil {
-		t.Error("NewSQLite accepts a busy_timeout that only one connection has")
+		t.Error("sqlite.New accepts a busy_timeout that only one connection has")
 	}
 }
 
@@ -309,4 +313,60 @@ func TestSQLiteCrashInRotation(t *testing.T) {
 	must(t, s.Update(t.Context(), next.Clone(), successor.Clone()))
 	wantStored(t, s, next)
 	wantStored(t, s, successor)
+}
+
+// What SQL changes is reported, whether through the *sql.DB of the Store or by
+// another process.
+func TestSQLiteWatchForeignChanges(t *testing.T) {
+	path := sqliteFile(t)
+	s, own := newSQLite(t, path)
+	w := watch(t, s)
+	for name, db := range map[string]*sql.DB{"the same *sql.DB": own, "another": openSQLite(t, path)} {
+		hash, other := newRecord().Hash, newRecord().Hash
+		for _, test := range []struct {
+			query string
+			arg   any
+			want  []auth.Hash
+		}{
+			{"INSERT INTO api_keys (id, hash) VALUES ('foreign', $1)", hash[:], []auth.Hash{hash}},
+			{"UPDATE api_keys SET revoked_at = 1 WHERE hash = $1", hash[:], []auth.Hash{hash}},
+			{"UPDATE api_keys SET hash = $1 WHERE id = 'foreign'", other[:], []auth.Hash{hash, other}},
+			{"UPDATE api_keys SET last_used_at = 1 WHERE hash = $1", other[:], nil},
+			{"INSERT OR REPLACE INTO api_keys (id, hash) VALUES ('foreign', $1)", hash[:], []auth.Hash{other, hash}},
+			{"DELETE FROM api_keys WHERE hash = $1", hash[:], []auth.Hash{hash}},
+		} {
+			execute(t, db, test.query, test.arg)
+			for _, hash := range test.want {
+				if got := w.next(); got != change(hash) {
+					t.Errorf("%s: %s: reported %v %v, want %v", name, test.query, got, got.Hash.String(), hash.String())
+				}
+			}
+		}
+	}
+}
+
+// All copies are discarded if events are missing, and nothing is promised while
+// nothing records changes.
+func TestSQLiteWatchGap(t *testing.T) {
+	path := sqliteFile(t)
+	s, db := newSQLite(t, path)
+	inserted(t, s)
+	w := watch(t, s)
+	tx, err := db.Begin()
+	must(t, err)
+	execute(t, tx, "UPDATE api_keys SET name = 'other'")
+	execute(t, tx, "DELETE FROM api_keys_events")
+	must(t, tx.Commit())
+	w.expect(lost)
+	w.expect(started)
+
+	execute(t, db, "DROP TRIGGER api_keys_revise")
+	w.expect(lost)
+	execute(t, db, "DELETE FROM api_keys_goose WHERE version_id > 0; DROP TABLE api_keys; DROP TABLE api_keys_events; "+
+		"DROP TABLE api_keys_actor")
+	must(t, s.Migrate(t.Context()))
+	w.expect(started)
+	r := newRecord()
+	execute(t, db, "INSERT INTO api_keys (id, hash) VALUES ($1, $2)", r.ID, r.Hash[:])
+	w.expect(change(r.Hash))
 }

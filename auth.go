@@ -192,7 +192,7 @@ func (a *Authenticator) find(ctx context.Context, hash Hash, credential string, 
 		if err == ErrNotFound || errors.Is(err, ErrNotFound) {
 			return false, nil
 		}
-		a.logFailure(ctx, err.Error(), credential, hash)
+		a.logFailure(ctx, err, credential, hash)
 		return false, a.refusals.of(ErrStoreUnavailable)
 	}
 	// A store that finds records by a part of the hash, or ignores its case,
@@ -237,17 +237,27 @@ func (a *Authenticator) decided(ctx context.Context, d *Decision, refused *refus
 	return err
 }
 
-// logFailure logs the error of the store. If the client has gone away, the
-// error follows from that, and the level is Debug.
-func (a *Authenticator) logFailure(ctx context.Context, text, credential string, hash Hash) {
+// logFailure logs the error of the store. The level is Debug if the client has
+// gone away, from which the error follows, or if the error has a method Logged
+// that returns true: a cache logs an outage once, not for each request.
+func (a *Authenticator) logFailure(ctx context.Context, err error, credential string, hash Hash) {
 	level := slog.LevelError
-	if ctx.Err() == context.Canceled {
+	if ctx.Err() == context.Canceled || isLogged(err) {
 		level = slog.LevelDebug
 	}
 	if logger := a.log(); logger.Enabled(ctx, level) {
 		logger.Log(ctx, level, "auth: the key store failed",
-			"error", redact(text, a.scheme.Prefix, credential, hash))
+			"error", redact(err.Error(), a.scheme.Prefix, credential, hash))
 	}
+}
+
+func isLogged(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if e, ok := err.(interface{ Logged() bool }); ok {
+			return e.Logged()
+		}
+	}
+	return false
 }
 
 func (a *Authenticator) log() *slog.Logger {

@@ -1157,3 +1157,30 @@ func TestErrorHandlerUploads(t *testing.T) {
 		t.Errorf("%d files are left, want 0", got)
 	}
 }
+
+// A knownError is one that a store has logged itself.
+type knownError struct{ logged bool }
+
+func (*knownError) Error() string  { return "the database is down" }
+func (e *knownError) Logged() bool { return e.logged }
+
+// An error that the store has logged is not logged again for each request.
+func TestFailureThatIsLogged(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{&knownError{true}, "DEBUG"},
+		{fmt.Errorf("wrapped: %w", &knownError{true}), "DEBUG"},
+		{&knownError{false}, "ERROR"},
+		{errors.New("the database is down"), "ERROR"},
+	} {
+		var log strings.Builder
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		a := auth.New(failingStore(test.err), &auth.Options{Logger: logger})
+		a.Verify(t.Context(), goodKey)
+		if got := log.String(); !strings.Contains(got, "level="+test.want+" ") {
+			t.Errorf("%v: logged as %q, want level %s", test.err, got, test.want)
+		}
+	}
+}

@@ -21,11 +21,12 @@
 //
 // While the watch is lost, the store is asked for every request. If a
 // connection dies without a sign, the watch is lost when the Watcher notices
-// it. For a store of module sqlstore this takes at most its HeartbeatInterval
-// plus its HeartbeatTimeout, 10 seconds by default. A process that was paused,
-// alone or with its machine, sees what it missed shortly after it continues.
+// it. For sqlstore/postgres this takes at most its HeartbeatInterval plus its
+// HeartbeatTimeout, 10 seconds by default. A process that was paused, alone or
+// with its machine, sees what it missed shortly after it continues.
 //
-// While the store fails, Options.StaleIfError permits the use of older records.
+// While the store fails or hangs, Options.StaleIfError permits the use of older
+// records.
 //
 // A lookup that began before the report of a change never answers a request
 // that came after the report, and its answer is not kept. So a revoked key
@@ -59,8 +60,8 @@
 // Requests for the same hash share one lookup. At most Options.MaxLookups
 // lookups are in progress, and more requests wait in a queue. A client that
 // disconnects leaves the queue at once. If no client waits for a lookup any
-// more, its context is canceled soon. All this requires that the store obeys
-// the context.
+// more, its context is canceled soon, unless one has got a stale record
+// instead. All this requires that the store obeys the context.
 package cache
 
 import (
@@ -95,11 +96,14 @@ type Options struct {
 	UnknownTTL time.Duration
 
 	// StaleIfError is how long after its TTL a record is still used while the
-	// store fails: while it returns errors, does not answer in LookupTimeout,
-	// or leaves requests in the queue for QueueTimeout. This also holds while
-	// the watch is lost. A revocation may not be seen in that time. A record
-	// that was reported as changed is not used. If zero, no such record is
-	// used.
+	// store fails. It fails if it returns an error, or if a request has waited
+	// for 250 milliseconds in the queue and for the lookup together, or for
+	// LookupTimeout or QueueTimeout if that is less. A lookup that has begun
+	// continues, and its answer is kept. All this also holds while the watch is
+	// lost.
+	//
+	// A revocation may not be seen in that time. A record that was reported as
+	// changed is not used. If zero, no such record is used.
 	StaleIfError time.Duration
 
 	// LookupTimeout is how long one lookup in the store may take. If zero, 5
@@ -115,8 +119,16 @@ type Options struct {
 	// [auth.ErrStoreUnavailable]. If zero, 1 second.
 	QueueTimeout time.Duration
 
-	// Logger gets a line at startup, and whenever a watch starts or is lost. If
-	// nil, it is slog.Default() at the time of the call.
+	// Logger gets a line at startup if the store is not watched, and otherwise
+	// whenever the watch starts or is lost.
+	//
+	// It also gets a line when lookups begin to fail, one a minute while they
+	// do, and one when the store answers again. A request that waited for
+	// QueueTimeout counts as a failure. A hash that the store does not know
+	// does not, nor does a client that left. The error is that of the store,
+	// without the hash. An Authenticator logs these failures at level Debug.
+	//
+	// If nil, it is slog.Default() at the time of the call.
 	Logger *slog.Logger
 }
 
@@ -128,6 +140,10 @@ const (
 	// maxGrace is how long a lookup continues at most that no request waits
 	// for.
 	maxGrace = time.Second
+
+	// maxStaleWait is how long a request waits at most if there is a stale
+	// record for it.
+	maxStaleWait = 250 * time.Millisecond
 )
 
 // A Store is an [auth.Store] that answers from memory if it can, and otherwise
@@ -164,19 +180,21 @@ func New(store auth.Store, opts *Options) *Store {
 		timeout:      o.LookupTimeout,
 		limit:        o.MaxLookups,
 		queueTimeout: o.QueueTimeout,
-		queueErr: fmt.Errorf("auth/cache: %d lookups in progress, no place for another within %v: %w",
-			o.MaxLookups, o.QueueTimeout, auth.ErrStoreUnavailable),
-		grace: min(maxGrace, o.QueueTimeout/4), // so that the queue moves before its requests give up
-		calls: make(map[auth.Hash]*call),
+		queueErr: &reported{fmt.Errorf("auth/cache: %d lookups in progress, no place for another within %v: %w",
+			o.MaxLookups, o.QueueTimeout, auth.ErrStoreUnavailable)},
+		grace:     min(maxGrace, o.QueueTimeout/4), // so that the queue moves before its requests give up
+		staleWait: min(maxStaleWait, o.LookupTimeout),
+		outage:    &outage{opts: &o},
+		calls:     make(map[auth.Hash]*call),
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Store{table: table, calls: calls, changes: &listener{table, calls, o.Logger}, stop: stop}
+	s := &Store{table: table, calls: calls, changes: &listener{table, calls, &o}, stop: stop}
 	s.background.Go(func() { table.keepTime(ctx) })
 	if watcher != nil {
 		s.background.Go(func() { s.changes.listen(ctx, watcher) })
 	} else {
 		table.reset(true)
-		s.changes.unwatched(store, &o)
+		s.changes.unwatched(store)
 	}
 	return s
 }
@@ -208,6 +226,13 @@ func (o *Options) setDefaults(watched bool) {
 	}
 }
 
+func (o *Options) log() *slog.Logger {
+	if o.Logger != nil {
+		return o.Logger
+	}
+	return slog.Default()
+}
+
 func setDefault[T int | time.Duration](option *T, name string, value T) {
 	if *option < 0 {
 		panic(fmt.Sprintf("cache.New: %s %v is negative", name, *option))
@@ -221,23 +246,37 @@ func setDefault[T int | time.Duration](option *T, name string, value T) {
 // modified. If the underlying store is asked, its context has the values of
 // ctx, or of that of another request for the same hash.
 func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+	if e := s.table.get(hash); e != nil {
+		return e.answer()
+	}
+	return s.ask(ctx, hash)
+}
+
+// ask asks the store, again if the record changes while it does so.
+func (s *Store) ask(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
 	for attempt := 1; ; attempt++ {
-		if e := s.table.get(hash); e != nil {
-			return e.answer()
-		}
-		c, err := s.calls.do(ctx, hash)
-		if err != nil {
-			if err == s.calls.queueErr {
-				if e := s.table.getStale(hash); e != nil {
-					return e.answer()
-				}
+		generation := s.table.generation.Load()
+		c, err := s.calls.do(ctx, hash, s.table.getStale(hash) != nil)
+		switch err {
+		case nil:
+			// Even if the record changed during the last lookup, its answer is
+			// not older than this request.
+			if !c.forgotten || attempt >= maxAttempts {
+				return c.record, c.err
 			}
+		case errLate, s.calls.queueErr:
+			if e := s.table.useStale(hash, generation); e != nil {
+				return e.answer()
+			}
+			if err == s.calls.queueErr {
+				return nil, err
+			}
+			// The stale record was removed while the request waited.
+		default:
 			return nil, err
 		}
-		// Even if the record changed during the last lookup, its answer is not
-		// older than this request.
-		if !c.forgotten || attempt == maxAttempts {
-			return c.record, c.err
+		if e := s.table.get(hash); e != nil {
+			return e.answer()
 		}
 	}
 }

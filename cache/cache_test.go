@@ -129,6 +129,26 @@ func TestHitAllocatesNothing(t *testing.T) {
 	}
 }
 
+func BenchmarkHit(b *testing.B) {
+	store := &scripted{keys: memory(b, record(1))}
+	s := newCache(b, store, &cache.Options{TTL: time.Hour})
+	ctx, hash := b.Context(), record(1).Hash
+	b.Run("one goroutine", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Lookup(ctx, hash)
+		}
+	})
+	b.Run("many goroutines", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				s.Lookup(ctx, hash)
+			}
+		})
+	})
+}
+
 // Expiry does not depend on any TTL.
 func TestExpiryIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -292,6 +312,71 @@ func TestConcurrentChanges(t *testing.T) {
 	group.Wait()
 }
 
+// While the store hangs and fails now and then, so that stale records are used,
+// no revoked key is valid.
+func TestConcurrentChangesInOutage(t *testing.T) {
+	const keys = 50
+	w := newWatched(t)
+	for i := range keys {
+		if err := w.memory.Insert(t.Context(), record(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newCache(t, w, &cache.Options{
+		TTL:           time.Millisecond,
+		StaleIfError:  time.Hour,
+		LookupTimeout: time.Millisecond,
+		MaxLookups:    2,
+		QueueTimeout:  2 * time.Millisecond,
+	})
+	w.report(auth.WatchStarted)
+	var lookups, accepted atomic.Int64
+	w.do(func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+		r, err := w.keys.Lookup(ctx, hash) // before a change, perhaps, and answered after it
+		switch lookups.Add(1) % 4 {
+		case 0:
+			return hang(ctx, hash)
+		case 1:
+			return nil, errDown
+		case 2:
+			runtime.Gosched()
+		}
+		return r, err
+	})
+	var current atomic.Int64 // the key that is about to be revoked
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if decide(s, record(int(current.Load())).Hash) == nil {
+					accepted.Add(1)
+				}
+			}
+		})
+	}
+	for i := range keys {
+		current.Store(int64(i))
+		for before := accepted.Load(); accepted.Load() < before+5; {
+			runtime.Gosched()
+		}
+		update(t, w.memory, record(i).ID, revoke)
+		w.changed(record(i).Hash)
+		for range 3 {
+			if got := decide(s, record(i).Hash); got == nil {
+				t.Errorf("the revoked key %d is valid", i)
+			}
+		}
+	}
+	close(stop)
+	group.Wait()
+}
+
 // The Authenticator refuses and logs such an answer.
 func TestWrongAnswerIsPassedOnAndNotCached(t *testing.T) {
 	for what, want := range map[string]*auth.Record{
@@ -323,7 +408,7 @@ func TestErrorCountsMoreThanRecord(t *testing.T) {
 		store.do(func(context.Context, auth.Hash) (*auth.Record, error) { return record(1), want })
 		s := newCache(t, store, nil)
 		got, err := s.Lookup(t.Context(), record(1).Hash)
-		if err != want {
+		if !errors.Is(err, want) {
 			t.Errorf("got error %v, want %v", err, want)
 		}
 		if got != nil {

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ type group struct {
 	queueTimeout time.Duration
 	queueErr     error         // what a request gets after queueTimeout
 	grace        time.Duration // how long a lookup continues that no request waits for
+	staleWait    time.Duration // how long a request waits if there is a stale record
+	outage       *outage
 
 	mu      sync.Mutex          // never held during a lookup
 	calls   map[auth.Hash]*call // those that a new request may wait for
@@ -32,8 +35,9 @@ type group struct {
 type call struct {
 	hash    auth.Hash
 	ctx     context.Context // that of the request that made the call, but never done
-	started chan struct{}   // closed when the lookup begins
-	done    chan struct{}   // closed when the answer is there
+	made    time.Time
+	started chan struct{} // closed when the lookup begins
+	done    chan struct{} // closed when the answer is there
 
 	// Guarded by group.mu.
 	queued  *list.Element // nil once started
@@ -51,17 +55,21 @@ type call struct {
 	panicked any
 }
 
+// errLate is for a request that can use a stale record instead of an answer.
+var errLate = errors.New("auth/cache: the store has not answered yet")
+
 // do returns the call for hash when it is done. It makes the call if there is
-// no such call yet. Its error is that of ctx, or queueErr.
+// no such call yet. Its error is that of ctx, or queueErr, or, if hasStale,
+// errLate.
 //
 // If the store panicked, do panics. So the panic is on the goroutine of the
 // request, where the host can recover from it.
-func (g *group) do(ctx context.Context, hash auth.Hash) (*call, error) {
+func (g *group) do(ctx context.Context, hash auth.Hash, hasStale bool) (*call, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	c := g.enter(ctx, hash)
-	if err := g.wait(ctx, c); err != nil {
+	if err := g.wait(ctx, c, hasStale); err != nil {
 		return nil, err
 	}
 	if c.panicked != nil {
@@ -79,6 +87,7 @@ func (g *group) enter(ctx context.Context, hash auth.Hash) *call {
 		c = &call{
 			hash:    hash,
 			ctx:     context.WithoutCancel(ctx), // other requests may wait for longer
+			made:    time.Now(),
 			started: make(chan struct{}),
 			done:    make(chan struct{}),
 		}
@@ -93,18 +102,29 @@ func (g *group) enter(ctx context.Context, hash auth.Hash) *call {
 	return c
 }
 
-// wait returns nil when c is done.
-func (g *group) wait(ctx context.Context, c *call) error {
+// wait returns nil when c is done. If hasStale, it waits until staleWait after c
+// was made, in the queue and for the lookup together. So of all requests that
+// share a lookup that hangs, only the first ones wait.
+func (g *group) wait(ctx context.Context, c *call, hasStale bool) error {
+	var late <-chan time.Time
+	if hasStale {
+		timer := time.NewTimer(g.staleWait - time.Since(c.made))
+		defer timer.Stop()
+		late = timer.C
+	}
 	select {
 	case <-c.started:
 	default:
-		if err := g.waitInQueue(ctx, c); err != nil {
+		if err := g.waitInQueue(ctx, c, late); err != nil {
 			return err
 		}
 	}
 	select {
 	case <-c.done:
 		return nil
+	case <-late:
+		g.leaveLate(c)
+		return errLate
 	case <-ctx.Done():
 		g.leave(c)
 		return ctx.Err()
@@ -112,14 +132,18 @@ func (g *group) wait(ctx context.Context, c *call) error {
 }
 
 // waitInQueue returns nil when c has started.
-func (g *group) waitInQueue(ctx context.Context, c *call) error {
+func (g *group) waitInQueue(ctx context.Context, c *call, late <-chan time.Time) error {
 	timer := time.NewTimer(g.queueTimeout)
 	defer timer.Stop()
 	select {
 	case <-c.started:
 		return nil
+	case <-late:
+		g.leaveLate(c)
+		return errLate
 	case <-timer.C:
 		g.leave(c)
+		g.outage.failed(c.hash, g.queueErr)
 		return g.queueErr
 	case <-ctx.Done():
 		g.leave(c)
@@ -131,6 +155,21 @@ func (g *group) waitInQueue(ctx context.Context, c *call) error {
 func (g *group) leave(c *call) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.leaveLocked(c)
+}
+
+// leaveLate is for a request that uses a stale record instead. If the lookup has
+// begun, it continues as if the request still waited, so that its answer can be
+// kept.
+func (g *group) leaveLate(c *call) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.queued != nil || c.forgotten {
+		g.leaveLocked(c)
+	}
+}
+
+func (g *group) leaveLocked(c *call) {
 	c.waiting--
 	if c.waiting > 0 {
 		return
@@ -196,7 +235,7 @@ func (g *group) start(c *call) {
 	go g.run(ctx, c)
 }
 
-// run asks the store.
+// run asks the store. It logs when an outage begins and ends.
 func (g *group) run(ctx context.Context, c *call) {
 	defer c.cancel()
 	asked := g.table.question()
@@ -207,7 +246,20 @@ func (g *group) run(ctx context.Context, c *call) {
 				c.err = errors.New("auth/cache: the store ended the goroutine of its lookup")
 			}
 		}
+		err, abandoned := c.err, ctx.Err() == context.Canceled
+		if c.panicked != nil { // perhaps no request waits that would see it
+			err = fmt.Errorf("auth/cache: the store panicked: %v", c.panicked)
+		}
+		if c.err != nil && !errors.Is(c.err, auth.ErrNotFound) {
+			c.err = &reported{c.err}
+		}
 		g.finish(c, asked)
+		switch {
+		case err == nil || errors.Is(err, auth.ErrNotFound):
+			g.outage.answered()
+		case !abandoned:
+			g.outage.failed(c.hash, err)
+		}
 	}()
 	c.record, c.err = g.store.Lookup(ctx, c.hash)
 	returned = true

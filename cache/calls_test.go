@@ -3,7 +3,10 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -478,6 +481,173 @@ func TestStaleIfQueueIsFull(t *testing.T) {
 	})
 }
 
+// A request waits for a store that hangs, or in the queue, for 250 milliseconds
+// at most if there is a stale record for it.
+func TestStaleIfStoreHangs(t *testing.T) {
+	const second = time.Second
+	for _, test := range []struct {
+		what    string
+		opts    cache.Options
+		inQueue bool
+		want    time.Duration
+	}{
+		{"by default", cache.Options{}, false, 250 * time.Millisecond},
+		{"long LookupTimeout", cache.Options{LookupTimeout: 30 * second}, false, 250 * time.Millisecond},
+		{"short LookupTimeout", cache.Options{LookupTimeout: 20 * time.Millisecond}, false, 20 * time.Millisecond},
+		{"short QueueTimeout", cache.Options{QueueTimeout: 30 * time.Millisecond}, false, 250 * time.Millisecond},
+		{"queue", cache.Options{}, true, 250 * time.Millisecond},
+		{"queue, short LookupTimeout", cache.Options{LookupTimeout: 20 * time.Millisecond}, true, 20 * time.Millisecond},
+		{"queue, short QueueTimeout", cache.Options{QueueTimeout: 30 * time.Millisecond}, true, 30 * time.Millisecond},
+		{"queue, long QueueTimeout", cache.Options{QueueTimeout: time.Hour}, true, 250 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &scripted{keys: memory(t, record(1))}
+			test.opts.TTL, test.opts.StaleIfError, test.opts.MaxLookups = second, time.Minute, 1
+			s := newCache(t, store, &test.opts)
+			check(t, test.what+": first", s, store, record(1).Hash, 1, nil)
+			time.Sleep(second)
+			store.hang()
+			defer leave(func() {})
+			calls := int64(1)
+			if test.inQueue {
+				gate := make(chan struct{})
+				defer close(gate)
+				store.do(func(context.Context, auth.Hash) (*auth.Record, error) { <-gate; return nil, errDown })
+				lookup(t.Context(), s, record(2).Hash)
+				synctest.Wait()
+				calls = 0
+			}
+			took := func(what string, calls int64, want time.Duration) {
+				t.Helper()
+				start := time.Now()
+				check(t, test.what+": "+what, s, store, record(1).Hash, calls, nil)
+				if got := time.Since(start); got != want {
+					t.Errorf("%s: %s: got an answer after %v, want %v", test.what, what, got, want)
+				}
+			}
+			took("stale", calls, test.want)
+			took("stale again", 0, 0)
+			time.Sleep(second - 1)
+			took("a nanosecond before the next attempt", 0, 0)
+			store.do(func(context.Context, auth.Hash) (*auth.Record, error) {
+				t.Errorf("%s: got a lookup that no request waits for", test.what)
+				return nil, errDown
+			})
+		})
+	}
+}
+
+// A lookup that took too long for a stale record continues. Later requests do
+// not wait for it either, and its answer is kept.
+func TestLookupContinuesAfterStaleAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := memory(t, record(1))
+		store := &scripted{keys: m}
+		s := newCache(t, store, &cache.Options{TTL: time.Minute, StaleIfError: time.Minute})
+		check(t, "first", s, store, record(1).Hash, 1, nil)
+		update(t, m, record(1).ID, revoke)
+		time.Sleep(time.Minute)
+		store.do(func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+			time.Sleep(4 * time.Second)
+			r, _ := m.Lookup(ctx, hash)
+			return r, ctx.Err()
+		})
+		start := time.Now()
+		check(t, "stale", s, store, record(1).Hash, 1, nil)
+		for time.Since(start) < 4*time.Second-10*time.Millisecond {
+			before := time.Now()
+			check(t, "stale again", s, store, record(1).Hash, 0, nil)
+			if got := time.Since(before); got != 0 {
+				t.Errorf("stale again: got an answer after %v, want at once", got)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		check(t, "the answer", s, store, record(1).Hash, 0, auth.ErrKeyRevoked)
+	})
+}
+
+// While the store hangs, few requests wait, and none for long.
+func TestOutageWithStaleRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys = 100 // more than MaxLookups
+		store := &scripted{keys: memory(t)}
+		store.do(func(_ context.Context, hash auth.Hash) (*auth.Record, error) {
+			r := record(1)
+			r.Hash = hash
+			return r, nil
+		})
+		s := newCache(t, store, &cache.Options{TTL: time.Second, StaleIfError: time.Hour})
+		for n := range keys {
+			decide(s, record(n).Hash)
+		}
+		time.Sleep(time.Second)
+		store.hang()
+		defer leave(func() {})
+		var requests, waited atomic.Int64
+		var group sync.WaitGroup
+		for range 600 { // a minute
+			for n := range keys {
+				group.Go(func() {
+					start := time.Now()
+					if got := decide(s, record(n).Hash); got != nil {
+						t.Errorf("got error %v, want nil", got)
+					}
+					requests.Add(1)
+					switch got := time.Since(start); {
+					case got > 250*time.Millisecond:
+						t.Errorf("got an answer after %v, want at most 250ms", got)
+					case got > 0:
+						waited.Add(1)
+					}
+				})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		group.Wait()
+		if got, want := waited.Load(), requests.Load()/4; got > want {
+			t.Errorf("%d of %d requests waited, want at most %d", got, requests.Load(), want)
+		}
+	})
+}
+
+// A record that is reported as changed while a request waits is not used.
+func TestChangeWhileStoreHangs(t *testing.T) {
+	for _, test := range []struct {
+		what    string
+		inQueue bool
+		want    error
+	}{{"lookup", false, context.DeadlineExceeded}, {"queue", true, auth.ErrStoreUnavailable}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWatched(t, record(1))
+			s := newCache(t, w, &cache.Options{
+				TTL:           time.Second,
+				StaleIfError:  time.Minute,
+				LookupTimeout: 20 * time.Second,
+				MaxLookups:    1,
+				QueueTimeout:  10 * time.Second,
+			})
+			w.report(auth.WatchStarted)
+			check(t, test.what+": first", s, &w.scripted, record(1).Hash, 1, nil)
+			time.Sleep(time.Second)
+			w.hang()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer leave(cancel)
+			if test.inQueue {
+				lookup(ctx, s, record(2).Hash)
+				synctest.Wait()
+			}
+			result := lookup(t.Context(), s, record(1).Hash)
+			time.Sleep(100 * time.Millisecond)
+			w.changed(record(1).Hash)
+			if got := <-result; !errors.Is(got, test.want) {
+				t.Errorf("%s: got error %v, want %v", test.what, got, test.want)
+			}
+		})
+	}
+}
+
 // Clients that send a key and disconnect at once, in a loop, keep neither
 // goroutines nor places. A key that is known is answered at any time, and
 // another one within QueueTimeout.
@@ -515,4 +685,132 @@ func TestClientsThatDisconnect(t *testing.T) {
 			t.Errorf("got at most %d lookups in progress, want 64", got)
 		}
 	})
+}
+
+// An HTTP/2 client that opens a stream with a new key and resets it, in a loop,
+// keeps neither goroutines nor memory. A key that is known is answered from
+// memory at any time.
+//
+// For one connection, net/http runs MaxConcurrentStreams handlers at most, also
+// of streams that were reset. A handler that waits for the cache returns when
+// its stream is reset. So only lookups remain.
+func TestHTTP2Resets(t *testing.T) {
+	const (
+		resets     = 4000
+		workers    = 8
+		streams    = 16 // MaxConcurrentStreams
+		maxLookups = 8
+		// A worker has two goroutines, and its request one. The client has some
+		// for streams that are being reset, and the server one for each
+		// handler. A lookup that ends may overlap with the next one. The rest
+		// is for two connections, and the request with the known key.
+		limit = workers*3 + streams*2 + maxLookups*2 + 16
+	)
+	good := auth.Scheme{}.NewKey()
+	r := record(1)
+	r.Hash = auth.Scheme{}.Hashes(good)[0]
+	store := &scripted{keys: memory(t, r)}
+	s := newCache(t, store, &cache.Options{MaxLookups: maxLookups, TTL: time.Hour})
+	handler := auth.New(s, &auth.Options{Logger: slog.New(slog.DiscardHandler)}).Require("documents.read")(
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	arrived := make(map[string]chan struct{}) // by path; one for each worker
+	for n := range workers {
+		arrived[fmt.Sprint("/", n)] = make(chan struct{}, 1)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case arrived[r.URL.Path] <- struct{}{}:
+		default:
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: streams}
+	server.StartTLS()
+	defer server.Close()
+
+	// newClient returns a function that sends a request and returns its status.
+	// It has a connection of its own.
+	type client = func(ctx context.Context, path string, key auth.Key) (int, error)
+	newClient := func() client {
+		transport := server.Client().Transport.(*http.Transport).Clone()
+		transport.HTTP2 = &http.HTTP2Config{StrictMaxConcurrentRequests: true}
+		t.Cleanup(transport.CloseIdleConnections)
+		return func(ctx context.Context, path string, key auth.Key) (int, error) {
+			request, err := http.NewRequestWithContext(ctx, "GET", server.URL+path, nil)
+			if err != nil {
+				return 0, err
+			}
+			request.Header.Set("Authorization", "Bearer "+key.Reveal())
+			response, err := transport.RoundTrip(request)
+			if err != nil {
+				return 0, err
+			}
+			response.Body.Close()
+			if response.ProtoMajor != 2 {
+				return 0, errors.New("not HTTP/2: " + response.Proto)
+			}
+			return response.StatusCode, nil
+		}
+	}
+	attacker, known := newClient(), newClient()
+	accepted := func(what string, c client) {
+		t.Helper()
+		status, err := c(t.Context(), "/", good)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if status != http.StatusOK {
+			t.Fatalf("%s: got status %d, want %d", what, status, http.StatusOK)
+		}
+	}
+	accepted("the client that will reset its streams", attacker)
+	accepted("another client", known)
+	store.do(hang)
+	heap, _ := memoryInUse()
+	before := runtime.NumGoroutine()
+	most := 0
+
+	var left atomic.Int64
+	left.Store(resets)
+	var group sync.WaitGroup
+	for n := range workers {
+		group.Go(func() {
+			path := fmt.Sprint("/", n)
+			for left.Add(-1) >= 0 {
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					attacker(ctx, path, auth.Scheme{}.NewKey())
+					close(done)
+				}()
+				select {
+				case <-arrived[path]:
+				case <-done:
+				}
+				cancel()
+				<-done
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { group.Wait(); close(over) }()
+	for running := true; running; {
+		select {
+		case <-over:
+			running = false
+		default:
+			most = max(most, runtime.NumGoroutine()-before)
+			accepted("the known key", known)
+		}
+	}
+	if most > limit {
+		t.Errorf("got %d more goroutines, want at most %d", most, limit)
+	}
+	heapAfter, _ := memoryInUse()
+	if got := heapAfter - heap; got > 8 {
+		t.Errorf("the heap grew by %.1f MiB, want at most 8", got)
+	}
+	accepted("the known key, from the other client", attacker)
+	t.Logf("%d resets: at most %d more goroutines, the heap grew by %.1f MiB", resets, most, heapAfter-heap)
 }

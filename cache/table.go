@@ -140,14 +140,28 @@ func (t *table) keep(hash auth.Hash, asked question, r *auth.Record, err error) 
 		t.unknown.Set(hash, &entry{generation: asked.generation, fresh: asked.time + t.unknownTTL})
 		return nil, err
 	}
-	old := t.getStale(hash)
-	if old == nil {
-		return nil, err
+	if stale := t.useStale(hash, asked.generation); stale != nil {
+		return stale.answer()
 	}
-	stale := *old
-	stale.failed = &failure{asked.generation, min(t.now()+staleRetry, old.stale)}
-	t.known.Set(hash, &stale)
-	return stale.answer()
+	return nil, err
+}
+
+// useStale is for a store that failed, and that was asked in this generation or
+// later. It returns the entry that may be used, or nil. The entry is then used
+// for staleRetry before the store is asked again.
+func (t *table) useStale(hash auth.Hash, generation uint64) *entry {
+	var used *entry
+	t.known.ComputeIfPresent(hash, func(old *entry) (*entry, otter.ComputeOp) {
+		now := t.now()
+		if now >= old.stale {
+			return old, otter.CancelOp
+		}
+		stale := *old
+		stale.failed = &failure{generation, min(now+staleRetry, old.stale)}
+		used = &stale
+		return used, otter.WriteOp
+	})
+	return used
 }
 
 func (t *table) keepKnown(hash auth.Hash, asked question, r *auth.Record) {

@@ -225,6 +225,29 @@ func TestStaleIfErrorAfterWatchStarted(t *testing.T) {
 	}
 }
 
+// A request that waited too long while the watch started again says nothing
+// about the store afterwards.
+func TestStaleIfErrorWhileWatchStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t, record(1))
+		s := newCache(t, w, &cache.Options{StaleIfError: time.Hour})
+		w.report(auth.WatchStarted)
+		check(t, "first", s, &w.scripted, record(1).Hash, 1, nil)
+		w.report(auth.WatchLost)
+		w.hang()
+		defer leave(func() {})
+		result := lookup(t.Context(), s, record(1).Hash)
+		time.Sleep(100 * time.Millisecond)
+		update(t, w.memory, record(1).ID, revoke) // no report
+		w.report(auth.WatchStarted)
+		if got := <-result; got != nil {
+			t.Errorf("a request that waited: got error %v, want nil", got)
+		}
+		w.do(nil)
+		check(t, "the next request", s, &w.scripted, record(1).Hash, 1, auth.ErrKeyRevoked)
+	})
+}
+
 func TestMaxKeysAndMaxUnknown(t *testing.T) {
 	for what, first := range map[string]int{"MaxKeys": 0, "MaxUnknown": 10_000} {
 		synctest.Test(t, func(t *testing.T) {

@@ -3,7 +3,6 @@ package cache
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/insigner/auth"
 )
@@ -25,9 +24,9 @@ func findWatcher(store auth.Store) auth.Watcher {
 
 // A listener applies what a Watcher reports to the entries and the calls.
 type listener struct {
-	table  *table
-	calls  *group
-	logger *slog.Logger // if nil, slog.Default() at the time of the call
+	table *table
+	calls *group
+	opts  *Options
 }
 
 // listen watches w until ctx is done.
@@ -35,7 +34,7 @@ func (l *listener) listen(ctx context.Context, w auth.Watcher) {
 	err := w.Watch(ctx, func(c auth.Change) { l.notify(ctx, c) })
 	l.reset(false)
 	if ctx.Err() == nil {
-		l.log().Error("auth/cache: cannot watch store for changes; asking it for every request", "error", err)
+		l.opts.log().Error("auth/cache: cannot watch store for changes; asking it for every request", "error", err)
 	}
 }
 
@@ -45,23 +44,24 @@ func (l *listener) notify(ctx context.Context, c auth.Change) {
 		l.discard(c.Hash)
 	case auth.WatchStarted:
 		l.reset(true)
-		l.log().Info("auth/cache: watching store for changes")
+		l.opts.log().Info("auth/cache: watching store for changes")
 	case auth.WatchLost:
 		l.reset(false)
 		if ctx.Err() == nil { // otherwise the cache is being closed
-			l.log().Warn("auth/cache: lost watch on store; asking it for every request")
+			l.opts.log().Warn("auth/cache: lost watch on store; asking it for every request")
 		}
 	}
 }
 
 // unwatched logs how long a revoked key stays valid. A wrapper can hide a
 // Watcher by mistake, so this must not be silent.
-func (l *listener) unwatched(store auth.Store, o *Options) {
+func (l *listener) unwatched(store auth.Store) {
+	o := l.opts
 	attrs := []any{"store", fmt.Sprintf("%T", store), "at_most", o.TTL.String()}
 	if o.StaleIfError > 0 {
 		attrs = append(attrs, "at_most_if_store_fails", (o.TTL + o.StaleIfError).String())
 	}
-	l.log().Warn("auth/cache: not watching store for changes; a revoked key stays valid for a while", attrs...)
+	o.log().Warn("auth/cache: not watching store for changes; a revoked key stays valid for a while", attrs...)
 }
 
 // discard makes sure that a later request for hash is not answered by a lookup
@@ -78,11 +78,4 @@ func (l *listener) discard(hash auth.Hash) {
 func (l *listener) reset(fit bool) {
 	l.table.reset(fit)
 	l.calls.forgetAll()
-}
-
-func (l *listener) log() *slog.Logger {
-	if l.logger != nil {
-		return l.logger
-	}
-	return slog.Default()
 }

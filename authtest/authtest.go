@@ -42,9 +42,10 @@ import (
 // The records are such as a [keyring.Manager] writes. An ID is a UUID in
 // canonical form. A text is valid UTF-8 without NUL and has at most 255 bytes.
 // There are at most 256 scopes, and at most 64 entries and 16 kB of metadata. A
-// time lies in the years 1900 to 9999. A store may refuse an invalid scope. For
-// a store that takes only other IDs, or only owners that it knows, use
-// [TestStoreWith].
+// time lies in the years 1900 to 9999. Some records name the ID of a record that
+// is not there, as a record does when its predecessor is deleted. A store may
+// refuse an invalid scope. For a store that takes only other IDs, or only owners
+// that it knows, use [TestStoreWith].
 //
 // TestStore cannot make a row that the store cannot read, nor a database that
 // drops a write. What the contract says about those, test yourself.

@@ -217,6 +217,39 @@ var peculiarities = []struct {
 			return true
 		}
 	}},
+	{"an Update that was canceled is written after the next read", nil, func(t *table) {
+		update, get := t.onUpdate, t.onGet
+		if update == nil {
+			update = func(_ context.Context, r, successor *auth.Record) error { return t.update(r, successor) }
+		}
+		if get == nil {
+			get = func(_ context.Context, id string) (*auth.Record, error) { return t.get(id) }
+		}
+		late := make(chan func(), 1)
+		t.onUpdate = func(ctx context.Context, r, successor *auth.Record) error {
+			if _, ends := ctx.Deadline(); successor == nil || !ends {
+				return update(ctx, r, successor)
+			}
+			time.Sleep(100 * time.Microsecond)
+			if ctx.Err() == nil {
+				return update(ctx, r, successor)
+			}
+			select {
+			case late <- func() { update(ctx, r, successor) }:
+			default:
+			}
+			return ctx.Err()
+		}
+		t.onGet = func(ctx context.Context, id string) (*auth.Record, error) {
+			r, err := get(ctx, id)
+			select {
+			case f := <-late:
+				f()
+			default:
+			}
+			return r, err
+		}
+	}},
 	{"a context that is done is an error", nil, func(t *table) { t.asksContext = true }},
 	{"Watch reports twice, and again later", nil, watching(
 		func(ctx context.Context, notify func(auth.Change), right watchFunc) error {
@@ -274,6 +307,27 @@ func TestStoreAcceptsPeculiarStores(t *testing.T) {
 			}
 		}
 	})
+}
+
+// IDs and owners may have any form, also that of what a case takes for unknown.
+func TestStoreAcceptsAnyNames(t *testing.T) {
+	owners := []string{"ORG_1", "nobody", "org_2", "org_1", "%"}
+	for _, c := range authtest.Cases() {
+		var id, owner int
+		err := findings(t, c, func(*table) {}, &authtest.StoreOptions{
+			NewID: func() string {
+				id++
+				return fmt.Sprint(id)
+			},
+			NewOwner: func(*testing.T, keyring.Store) string {
+				owner++
+				return owners[owner-1]
+			},
+		})
+		if err != nil {
+			t.Errorf("the case %q: %v", c.Name, err)
+		}
+	}
 }
 
 // insertCustomer adds a customer to the table of owners.

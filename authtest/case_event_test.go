@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/insigner/auth"
@@ -101,6 +103,26 @@ var eventFaults = []fault{
 	})},
 	{"a new key has no event", "Events of each change", false, noEventOf(
 		func(e *keyring.Event) bool { return e.Before == nil })},
+	{"an event keeps milliseconds", "Events keep every field", true, noting(func(e *keyring.Event) {
+		if e.After != nil {
+			e.After.ExpiresAt = e.After.ExpiresAt.Truncate(time.Millisecond)
+		}
+	})},
+	{"an event has no microseconds of before", "Events keep every field", true, noting(func(e *keyring.Event) {
+		if e.Before != nil {
+			e.Before.DisabledAt = e.Before.DisabledAt.Truncate(time.Second)
+		}
+	})},
+	{"an event leaves out metadata without a value", "Events keep every field", true, noting(func(e *keyring.Event) {
+		if e.After != nil {
+			maps.DeleteFunc(e.After.Metadata, func(_, value string) bool { return value == "" })
+		}
+	})},
+	{"an event trims text", "Events keep every field", true, noting(func(e *keyring.Event) {
+		if e.After != nil {
+			e.After.Name = strings.TrimSpace(e.After.Name)
+		}
+	})},
 	{"a successor has no event", "Events of a rotation", false, noEventOf(func(e *keyring.Event) bool {
 		return e.Before == nil && e.After.RotatedFrom != ""
 	})},

@@ -93,13 +93,13 @@ var longValues = []func(r *auth.Record){
 	func(r *auth.Record) {
 		r.Scopes = nil
 		for i := range 256 {
-			r.Scopes = append(r.Scopes, auth.Scope(fmt.Sprintf("documents.part-%03d.%s", i, strings.Repeat("x", 30))))
+			r.Scopes = append(r.Scopes, auth.Scope(fmt.Sprintf("documents.part-%03d.%s", i, strings.Repeat("x", 236))))
 		}
 	},
 	func(r *auth.Record) {
 		r.Metadata = make(map[string]string)
 		for i := range 64 {
-			r.Metadata[fmt.Sprintf("key%02d", i)] = strings.Repeat("0123456789", 24)
+			r.Metadata[fmt.Sprintf("key%02d", i)] = strings.Repeat("\x01", 251) // in JSON six times as long
 		}
 	},
 }
@@ -116,6 +116,25 @@ var insertCases = []storeCase{
 		p.insert(full, bare)
 		p.holds(full, bare)
 	}},
+	{name: "Insert keeps any UUID", rule: insertsAs + " An ID is a UUID in canonical form, of any version.",
+		check: func(p *probe) {
+			if p.newID != nil {
+				return
+			}
+			var list []*auth.Record
+			for i, id := range []string{
+				"00000000-0000-4000-8000-000000000000",
+				"ffffffff-ffff-4fff-bfff-ffffffffffff",
+				"019b0a5e-7c00-7000-8000-000000000000",
+				"ffffffff-ffff-7fff-bfff-ffffffffffff",
+				"ffffffff-ffff-8000-8100-000000000000",
+				"00000000-0000-8fff-bfff-ffffffffffff",
+			} {
+				list = append(list, newRecord(i, id, p.owner(0)))
+			}
+			p.insert(list...)
+			p.holds(list...)
+		}},
 	{name: "Insert keeps microseconds", rule: times, check: func(p *probe) {
 		kept(slices.Concat(oddTimes, []func(r *auth.Record){
 			func(r *auth.Record) { r.CreatedAt = r.CreatedAt.Add(999999 * time.Microsecond) },
@@ -141,7 +160,7 @@ var insertCases = []storeCase{
 		func(r *auth.Record) { r.DisabledAt = time.Unix(0, 0) },
 		func(r *auth.Record) { r.ExpiresAt = time.Date(2038, 1, 19, 3, 14, 8, 0, time.UTC) },
 		func(r *auth.Record) { r.ExpiresAt = time.Date(2262, 4, 12, 0, 0, 0, 0, time.UTC) },
-		func(r *auth.Record) { r.ExpiresAt = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) },
+		func(r *auth.Record) { r.ExpiresAt = time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC) },
 	)},
 	{name: "Insert keeps zero times", rule: keeps + " A zero ExpiresAt: never. A zero DisabledAt: not disabled. " +
 		"A zero RevokedAt: not revoked. A zero LastUsedAt: not used.", check: kept(

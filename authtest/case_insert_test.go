@@ -3,6 +3,8 @@ package authtest_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"html"
 	"maps"
 	"slices"
 	"strings"
@@ -26,6 +28,18 @@ func inserting(f func(r *auth.Record)) func(t *table) {
 
 // always breaks what is made of each record that is inserted.
 func always(f func(r *auth.Record)) func(t *table) { return func(t *table) { t.inserts = f } }
+
+// refusing breaks a table that refuses some rows.
+func refusing(refused func(r *auth.Record) bool) func(t *table) {
+	return func(t *table) {
+		t.refuses = append(t.refuses, func(r *auth.Record) error {
+			if refused(r) {
+				return errors.New("data too long for column")
+			}
+			return nil
+		})
+	}
+}
 
 // wallClock returns the time that a clock on the wall shows, as if it were UTC.
 func wallClock(t time.Time) time.Time {
@@ -62,6 +76,9 @@ var insertFaults = []fault{
 	{"the revision has 32 bits", "Insert keeps every field", true, inserting(
 		func(r *auth.Record) { r.Revision &= 1<<31 - 1 })},
 
+	{"some UUIDs of version 8 are refused", "Insert keeps any UUID", true, refusing(func(r *auth.Record) bool {
+		return strings.HasPrefix(r.ID, "ffffffff-ffff-8")
+	})},
 	{"milliseconds", "Insert keeps microseconds", false, always(func(r *auth.Record) {
 		r.ExpiresAt = r.ExpiresAt.Truncate(time.Millisecond)
 	})},
@@ -134,8 +151,7 @@ var insertFaults = []fault{
 	})},
 	{"metadata is escaped for HTML", "Insert keeps metadata", true, inserting(func(r *auth.Record) {
 		for key, value := range r.Metadata {
-			text, _ := json.Marshal(value)
-			r.Metadata[key] = strings.Trim(string(text), `"`)
+			r.Metadata[key] = html.EscapeString(value)
 		}
 	})},
 	{"text is trimmed", "Insert keeps text", true, inserting(
@@ -148,6 +164,15 @@ var insertFaults = []fault{
 	})},
 	{"200 scopes", "Insert keeps long values", true, inserting(func(r *auth.Record) {
 		r.Scopes = r.Scopes[:min(len(r.Scopes), 200)]
+	})},
+
+	{"a list has 65535 bytes at most", "Insert keeps long values", false, refusing(func(r *auth.Record) bool {
+		scopes, _ := json.Marshal(r.Scopes)
+		return len(scopes) > 65535
+	})},
+	{"metadata has 65535 bytes at most", "Insert keeps long values", false, refusing(func(r *auth.Record) bool {
+		metadata, _ := json.Marshal(r.Metadata)
+		return len(metadata) > 65535
 	})},
 
 	{"Insert overwrites the record with that ID", "Insert with a taken ID", false, func(t *table) {

@@ -189,9 +189,9 @@ var listCases = []storeCase{
 	}},
 	{name: "List newest first", rule: newestRow, check: func(p *probe) {
 		p.scattered(12)
-		oldest := ids(p.page(keyring.Query{}))
-		p.lists(keyring.Query{NewestFirst: true}, reversed(oldest)...)
-		p.lists(keyring.Query{NewestFirst: true, Owner: p.owner(0), Limit: 7}, reversed(oldest)[:7]...)
+		newest := reversed(ids(p.page(keyring.Query{})))
+		p.lists(keyring.Query{NewestFirst: true}, newest...)
+		p.lists(keyring.Query{NewestFirst: true, Owner: p.owner(0), Limit: 7}, newest[:min(7, len(newest))]...)
 	}},
 	{name: "List page by page", rule: pageRule + " " + afterRule, check: func(p *probe) {
 		list := p.scattered(23)

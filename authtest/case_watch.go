@@ -3,6 +3,7 @@ package authtest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -136,9 +137,21 @@ func (w *watch) onReport(r *auth.Record, f func()) {
 	w.hash, w.report = r.Hash, f
 }
 
-// end stops the watch, and reports if it does not return the error of its
+// watches calls Watch n times and waits for WatchStarted of all. It returns
+// those that have started.
+func (p *probe) watches(n int) []*watch {
+	list := make([]*watch, n)
+	together(n, func(i int) { list[i] = p.watch() })
+	return slices.DeleteFunc(list, func(w *watch) bool { return w == nil })
+}
+
+// end stops watches, and reports those that do not return the error of their
 // context.
-func (p *probe) end(w *watch) {
+func (p *probe) end(list ...*watch) {
+	together(len(list), func(i int) { p.endOne(list[i]) })
+}
+
+func (p *probe) endOne(w *watch) {
 	w.cancel()
 	timeout := time.NewTimer(watchTime)
 	defer timeout.Stop()
@@ -233,8 +246,9 @@ var startCases = []struct {
 		}
 	}},
 	{"Watch with a context that is done", returnRule, func(p *probe) {
-		for _, ctx := range p.doneContexts() {
-			ended := make(chan error, 1)
+		contexts := p.doneContexts()
+		together(len(contexts), func(i int) {
+			ctx, ended := contexts[i], make(chan error, 1)
 			go func() { ended <- p.Store.(auth.Watcher).Watch(ctx, func(auth.Change) {}) }()
 			timeout := time.NewTimer(watchTime)
 			defer timeout.Stop()
@@ -244,18 +258,10 @@ var startCases = []struct {
 			case <-timeout.C:
 				p.errorf("Watch with a context that is done did not return within %v", watchTime)
 			}
-		}
+		})
 	}},
 	{"Watch several times", manyRule + " " + startRule + " " + returnRule, func(p *probe) {
-		var list []*watch
-		for range 5 {
-			if w := p.watch(); w != nil {
-				list = append(list, w)
-			}
-		}
-		for _, w := range list {
-			p.end(w)
-		}
+		p.end(p.watches(5)...)
 	}},
 }
 
@@ -375,13 +381,10 @@ var changeCases = []storeCase{
 		}
 	}},
 	{name: "Watch reports to each call", rule: manyRule + " " + reportRule, check: func(p *probe) {
-		var list []*watch
-		for range 3 {
-			w := p.watch()
-			if w == nil {
-				return
-			}
-			list = append(list, w)
+		list := p.watches(3)
+		if len(list) != 3 {
+			p.end(list...)
+			return
 		}
 		change := func(from int) func(i int) (func(), []*auth.Record) {
 			return func(i int) (func(), []*auth.Record) {
@@ -393,8 +396,7 @@ var changeCases = []storeCase{
 		p.reportsTo("a change, with three calls of Watch,", change(10), list...)
 		p.end(list[1])
 		p.reportsTo("a change, with one of three calls of Watch ended,", change(20), list[0], list[2])
-		p.end(list[0])
-		p.end(list[2])
+		p.end(list[0], list[2])
 		p.insert(p.record(30)) // with no call of Watch
 	}},
 }

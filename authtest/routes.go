@@ -35,7 +35,8 @@ import (
 // CheckRoutes also reports a handler that ran although the request was refused:
 // some routers call the next handler unless they are told to stop. It
 // recognizes a handler that answers too, or that reads the body of the request.
-// It cannot recognize one that does neither.
+// It cannot recognize one that does neither, such as one that deletes something
+// and answers with a status alone, which gin and echo drop.
 //
 // A route is a pattern of [http.ServeMux]: a method (GET if there is none),
 // perhaps a host, and a path, whose wildcards are filled in with "authtest".
@@ -121,7 +122,8 @@ func judge(who string, a *answer, want int) error {
 	case a.status/100 == 3:
 		why = "a redirect, not the route itself"
 	case a.status == http.StatusInternalServerError:
-		why = "perhaps an auth.Require without a Middleware outside, or of a scope that is not in the Catalog; the log says which"
+		why = "perhaps an auth.Require without a Middleware outside, or of a scope that is not in the Catalog; the log " +
+			"says which"
 	case a.status == http.StatusUnauthorized:
 		why = "the key is not accepted, so this says nothing about a Require; is it a key of this store and this Scheme?"
 	case want == http.StatusUnauthorized:

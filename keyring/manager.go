@@ -253,7 +253,9 @@ func (c *msCounter) next(ms uint64) uint32 {
 func onceID(owner, once string) string {
 	h := sha256.New()
 	fmt.Fprintf(h, "github.com/insigner/auth/keyring once %d %s%s", len(owner), owner, once)
-	return formatUUID([16]byte(h.Sum(nil)[:16]), 8)
+	id := [16]byte(h.Sum(nil)[:16])
+	id[8] |= 1 // the type uuid of MariaDB refuses version 8 with 0x80 here
+	return formatUUID(id, 8)
 }
 
 func formatUUID(b [16]byte, version byte) string {

@@ -265,7 +265,7 @@ func TestIDs(t *testing.T) {
 func TestOnceIDIsStable(t *testing.T) {
 	m, _ := newManager(nil)
 	r := create(t, m.For(ada), keyring.Spec{Once: "first"})
-	equal(t, "ID", r.ID, "44e187b7-e874-8526-981d-9e621dd75457")
+	equal(t, "ID", r.ID, "44e187b7-e874-8526-991d-9e621dd75457")
 }
 
 // IDs of version 7 are in order, also those of one moment.

@@ -28,6 +28,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/insigner/auth/internal/notice"
 )
 
 const (
@@ -66,7 +68,7 @@ func Main(m *testing.M) int {
 	}
 	if n := skipped.Load(); n > 0 {
 		name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
-		printNotice(fmt.Sprintf("%s: %v: the tests against it were skipped (%d); install it with: "+
+		notice.Print(fmt.Sprintf("%s: %v: the tests against it were skipped (%d); install it with: "+
 			"apt-get install postgresql; then run: go test -count=1", name, errMissing, n))
 	}
 	return code
@@ -129,7 +131,7 @@ func sharedServer(t testing.TB) *Server {
 		return Start(t)
 	}
 	if shared.server == nil {
-		s, err := newServer()
+		s, err := newServer(nil, (*Server).init)
 		skip(t, err)
 		shared.server = s
 	}

@@ -22,18 +22,38 @@ type Server struct {
 	bin, dir string
 	port     int
 	account  account
+	settings []string // such as "-c", "fsync=off"
 	cmd      *exec.Cmd
 	exited   chan struct{}
 }
 
-// Start starts a server for the test. It ends with the test. Faults in it
-// disturb no other test.
-func Start(t testing.TB) *Server {
+// Start starts a server for the test, with settings such as
+// "max_connections=500". It ends with the test. Faults in it disturb no other
+// test.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := newServer()
+	s, err := newServer(settings, (*Server).init)
 	skip(t, err)
 	t.Cleanup(s.remove)
 	return s
+}
+
+// Standby starts a server that replicates s, until it is promoted. It ends with
+// the test.
+func (s *Server) Standby(t testing.TB) *Server {
+	t.Helper()
+	standby, err := newServer(nil, func(standby *Server) error { return standby.copy(s) })
+	skip(t, err)
+	t.Cleanup(standby.remove)
+	return standby
+}
+
+// PID returns the process ID of the server, or 0 if it does not run.
+func (s *Server) PID() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
 }
 
 // URL returns how to connect to a database. The database "postgres" exists.
@@ -72,8 +92,9 @@ func (s *Server) Start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := s.command("postgres", "-D", filepath.Join(s.dir, "data"), "-p", strconv.Itoa(s.port), "-h", "127.0.0.1",
-		"-k", s.dir, "-c", "fsync=off", "-c", "max_connections=200")
+	args := append([]string{"-D", filepath.Join(s.dir, "data"), "-p", strconv.Itoa(s.port), "-h", "127.0.0.1",
+		"-k", s.dir, "-c", "fsync=off", "-c", "max_connections=200"}, s.settings...)
+	cmd := s.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := startWithParent(cmd); err != nil {
 		return err
@@ -124,8 +145,9 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// newServer creates a cluster in a temporary directory and starts it.
-func newServer() (*Server, error) {
+// newServer creates a cluster in a temporary directory by a function, and
+// starts it.
+func newServer(settings []string, create func(*Server) error) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -139,7 +161,17 @@ func newServer() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{bin: bin, dir: dir, account: a}
-	if err := s.init(); err != nil {
+	for _, setting := range settings {
+		s.settings = append(s.settings, "-c", setting)
+	}
+	err = s.account.own(s.dir)
+	if err == nil {
+		err = create(s)
+	}
+	if err == nil {
+		err = s.startSomewhere()
+	}
+	if err != nil {
 		s.remove()
 		return nil, err
 	}
@@ -147,14 +179,25 @@ func newServer() (*Server, error) {
 }
 
 func (s *Server) init() error {
-	if err := s.account.own(s.dir); err != nil {
-		return err
+	return s.runs("initdb", "-D", filepath.Join(s.dir, "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync",
+		"--no-instructions")
+}
+
+// copy makes s a standby of primary.
+func (s *Server) copy(primary *Server) error {
+	return s.runs("pg_basebackup", "-D", filepath.Join(s.dir, "data"), "-d", primary.URL("postgres"), "-R", "-X", "stream",
+		"-c", "fast", "--no-sync")
+}
+
+func (s *Server) runs(name string, args ...string) error {
+	if out, err := s.command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
 	}
-	out, err := s.command("initdb", "-D", filepath.Join(s.dir, "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8",
-		"--no-sync", "--no-instructions").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, out)
-	}
+	return nil
+}
+
+// startSomewhere starts the server on a free port.
+func (s *Server) startSomewhere() (err error) {
 	// A port that is free now may be taken a moment later. Then try another.
 	for range 5 {
 		var l net.Listener

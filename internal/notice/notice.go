@@ -1,4 +1,5 @@
-package pgtest
+// Package notice tells people that tests were skipped.
+package notice
 
 import (
 	"fmt"
@@ -7,11 +8,11 @@ import (
 	"testing"
 )
 
-// printNotice prints one line where people see it. The go command drops the
+// Print prints one line where people see it. The go command drops the
 // output of a package whose tests pass, unless it has -v or names no package.
 // So the line goes to the standard error of the go command too, where /proc
 // leads there.
-func printNotice(line string) {
+func Print(line string) {
 	fmt.Fprintln(os.Stderr, line)
 	if testing.Verbose() {
 		return

@@ -125,6 +125,37 @@ func TestEventsOfForeignRows(t *testing.T) {
 	})
 }
 
+// What logical replication copies stays as it is, and its events name the actor
+// that the publisher recorded.
+func TestEventsOfReplication(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn, nil), openPostgres(t, dsn)
+	conn, err := db.Conn(t.Context())
+	must(t, err)
+	defer conn.Close()
+	execute(t, conn, "SET session_replication_role = replica")
+	r := newRecord()
+	execute(t, conn, `INSERT INTO api_keys (id, hash, name, owner, created_by, updated_by, revision)
+		VALUES ($1, $2, 'test', 'org_1', 'somebody', 'somebody', 7)`, r.ID, r.Hash[:])
+	execute(t, conn, "UPDATE api_keys SET name = 'other', updated_by = 'another', revision = 9 WHERE id = $1", r.ID)
+	now, err := s.Get(t.Context(), r.ID)
+	must(t, err)
+	if now.Revision != 9 {
+		t.Errorf("the revision is %d, want 9", now.Revision)
+	}
+	if now.UpdatedBy != "another" {
+		t.Errorf("it was updated by %q, want another", now.UpdatedBy)
+	}
+	execute(t, conn, "DELETE FROM api_keys WHERE id = $1", r.ID)
+	var by []string
+	for _, e := range eventsOf(t, s, r.ID) {
+		by = append(by, e.By)
+	}
+	if want := []string{"sql:postgres", "another", "somebody"}; !slices.Equal(by, want) {
+		t.Errorf("the events are by %q, want %q", by, want)
+	}
+}
+
 // A TRUNCATE deletes each key.
 func TestEventsOfTruncate(t *testing.T) {
 	dsn := pgtest.DSN(t)

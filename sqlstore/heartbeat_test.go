@@ -64,11 +64,11 @@ func TestHeartbeatIsShared(t *testing.T) {
 		}
 	})
 	opts := steady
-	opts.HeartbeatInterval = 300 * time.Millisecond
+	opts.HeartbeatInterval = time.Second
 	all := fleet(t, dsn, 10, opts)
 	most := func() (count int) {
 		authors := make(map[string]int)
-		for range 20 {
+		for range 10 {
 			authors[author(<-received)]++
 		}
 		for _, n := range authors {
@@ -76,18 +76,16 @@ func TestHeartbeatIsShared(t *testing.T) {
 		}
 		return count
 	}
-	for range 10 { // those with which each begins
-		<-received
-	}
-	if n := most(); n < 10 {
-		t.Errorf("the instance that sent most of 20 beats sent %d, want at least 10", n)
+	<-received // perhaps several begin
+	if n := most(); n < 5 {
+		t.Errorf("the instance that sent most of 10 beats sent %d, want at least 5", n)
 	}
 	wantQuiet(t, all)
 	for _, w := range all[:5] {
 		w.end()
 	}
-	if n := most(); n < 10 {
-		t.Errorf("after the end of half of them: the instance that sent most of 20 beats sent %d, want at least 10", n)
+	if n := most(); n < 5 {
+		t.Errorf("after the end of half of them: the instance that sent most of 10 beats sent %d, want at least 5", n)
 	}
 	wantQuiet(t, all[5:])
 }

@@ -354,15 +354,15 @@ func TestWatchWithoutTriggers(t *testing.T) {
 	w := watch(t, s)
 	for _, test := range []struct{ breaks, repairs, logged string }{
 		{"ALTER TABLE api_keys DISABLE TRIGGER api_keys_on_update",
-			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_update", "not always enabled: api_keys_on_update"},
+			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_update", "ENABLE ALWAYS TRIGGER: api_keys_on_update"},
 		{"ALTER TABLE api_keys ENABLE TRIGGER api_keys_on_update", // as on the publisher's side only
-			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_update", "not always enabled: api_keys_on_update"},
+			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_update", "ENABLE ALWAYS TRIGGER: api_keys_on_update"},
 		{"ALTER TABLE api_keys ENABLE REPLICA TRIGGER api_keys_on_truncate",
-			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_truncate", "not always enabled: api_keys_on_truncate"},
+			"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_truncate", "ENABLE ALWAYS TRIGGER: api_keys_on_truncate"},
 		{"CREATE TABLE child () INHERITS (api_keys)", "DROP TABLE child", "partitions or children"},
 		{"DROP TRIGGER api_keys_on_row ON api_keys",
 			"CREATE TRIGGER api_keys_on_row AFTER INSERT OR DELETE ON api_keys FOR EACH ROW EXECUTE FUNCTION api_keys_notify(); " +
-				"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_row", "not always enabled: api_keys_on_row"},
+				"ALTER TABLE api_keys ENABLE ALWAYS TRIGGER api_keys_on_row", "ENABLE ALWAYS TRIGGER: api_keys_on_row"},
 		{"ALTER TABLE api_keys RENAME TO old", "ALTER TABLE old RENAME TO api_keys", "the table does not exist"},
 	} {
 		before := logged.count(test.logged)

@@ -106,6 +106,7 @@ CREATE FUNCTION "api_keys_record"() RETURNS trigger LANGUAGE plpgsql SECURITY DE
     SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     actor text := substr(nullif(current_setting('insigner.by', true), ''), 4); -- without "by:"; NULL if nobody is named
+    copied text; -- the actor, according to the row that logical replication copies
     statement text := format('INSERT INTO %I.%I (at, kind, key_id, owner, made_by, role, revision, before, after)',
         TG_TABLE_SCHEMA, TG_TABLE_NAME || '_events');
 BEGIN
@@ -115,15 +116,18 @@ BEGIN
             TG_TABLE_SCHEMA, TG_TABLE_NAME) USING coalesce(actor, 'sql:' || session_user);
         RETURN NULL;
     END IF;
+    IF current_setting('session_replication_role') = 'replica' THEN
+        copied := CASE TG_OP WHEN 'INSERT' THEN NEW.created_by WHEN 'UPDATE' THEN NEW.updated_by END;
+    END IF;
     statement := statement || ' VALUES ($1, $2, $3, $4, $5, session_user, $6, $7, $8)';
     IF TG_OP = 'INSERT' THEN
-        EXECUTE statement USING CASE WHEN actor IS NULL THEN now() ELSE NEW.created_at END, 'created',
-            NEW.id, NEW.owner, coalesce(actor, 'sql:' || session_user), NEW.revision, NULL::jsonb, to_jsonb(NEW);
+        EXECUTE statement USING now(), 'created',
+            NEW.id, NEW.owner, coalesce(actor, copied, 'sql:' || session_user), NEW.revision, NULL::jsonb, to_jsonb(NEW);
     ELSIF TG_OP = 'DELETE' THEN
         EXECUTE statement USING now(), 'deleted',
             OLD.id, OLD.owner, coalesce(actor, 'sql:' || session_user), OLD.revision, to_jsonb(OLD), NULL::jsonb;
     ELSE
-        EXECUTE statement USING CASE WHEN actor IS NULL THEN now() ELSE coalesce(NEW.updated_at, now()) END,
+        EXECUTE statement USING now(),
             CASE
                 WHEN OLD.rotated_to = '' AND NEW.rotated_to <> '' THEN 'rotated'
                 WHEN OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL THEN 'revoked'
@@ -131,7 +135,7 @@ BEGIN
                 WHEN OLD.disabled_at IS NOT NULL AND NEW.disabled_at IS NULL THEN 'enabled'
                 ELSE 'updated'
             END,
-            NEW.id, NEW.owner, coalesce(actor, 'sql:' || session_user), NEW.revision, to_jsonb(OLD), to_jsonb(NEW);
+            NEW.id, NEW.owner, coalesce(actor, copied, 'sql:' || session_user), NEW.revision, to_jsonb(OLD), to_jsonb(NEW);
     END IF;
     RETURN NULL;
 END
@@ -189,8 +193,8 @@ CREATE TRIGGER "api_keys_on_update" AFTER UPDATE ON "api_keys"
 CREATE TRIGGER "api_keys_on_truncate" AFTER TRUNCATE ON "api_keys"
     FOR EACH STATEMENT EXECUTE FUNCTION "api_keys_notify"();
 
--- Also for what logical replication or a restore writes.
-ALTER TABLE "api_keys" ENABLE ALWAYS TRIGGER "api_keys_before_update";
+-- Also for what logical replication or a restore writes. Such rows stay as they
+-- are, so api_keys_before_update is for others only.
 ALTER TABLE "api_keys" ENABLE ALWAYS TRIGGER "api_keys_record_row";
 ALTER TABLE "api_keys" ENABLE ALWAYS TRIGGER "api_keys_record_update";
 ALTER TABLE "api_keys" ENABLE ALWAYS TRIGGER "api_keys_record_truncate";
@@ -200,3 +204,6 @@ ALTER TABLE "api_keys" ENABLE ALWAYS TRIGGER "api_keys_on_truncate";
 
 -- +migrate StatementEnd
 -- +goose StatementEnd
+
+-- There is no way back, since it would delete the keys. dbmate wants this line:
+-- migrate:down

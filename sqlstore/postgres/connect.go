@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,19 +20,23 @@ func (s *Store) watchConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	known, stale := s.config, s.stale
 	s.stale = false
 	s.mu.Unlock()
-	if known == nil || stale {
-		ctx, cancel := context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-		if err := s.learnConfig(ctx); err != nil && known == nil {
+	switch {
+	case known == nil:
+		// The DSN may name several hosts, and connect_timeout is for each.
+		if err := s.learnConfig(ctx); err != nil {
 			return nil, err
 		}
+	case stale:
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
+		defer cancel()
+		s.learnConfig(ctx)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.config.Copy(), nil
 }
 
-// forgetConfig is called after a failure to connect: the password may have
+// forgetConfig is called if the server refuses the password, which may have
 // expired.
 func (s *Store) forgetConfig() {
 	s.mu.Lock()
@@ -77,7 +82,7 @@ func (s *Store) dial(ctx context.Context, limit time.Duration, notify pgconn.Not
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	connected.Store(true)
-	if err != nil {
+	if strings.HasPrefix(code(err), "28") { // invalid authorization specification, invalid password
 		s.forgetConfig()
 	}
 	return conn, err

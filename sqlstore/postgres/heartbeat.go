@@ -55,9 +55,14 @@ func (l *listener) beat(ctx context.Context, started func()) error {
 	if err := l.comparePool(ctx); isFault(err) {
 		return err
 	}
-	if err := l.prove(ctx); err != nil {
-		return err
+	// A new connection that leads straight to the server needs no other proof.
+	// So instances that start together send nothing to each other.
+	if !l.direct {
+		if err := l.prove(ctx); err != nil {
+			return err
+		}
 	}
+	l.begun()
 	started()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var background sync.WaitGroup
@@ -80,16 +85,25 @@ func (l *listener) beat(ctx context.Context, started func()) error {
 	}
 }
 
+// begun starts the time until the first beat.
+func (l *listener) begun() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.heard.IsZero() {
+		l.heard = time.Now()
+	}
+}
+
 // due returns when this instance sends the next beat, if it hears none.
 func (l *listener) due() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	interval := float64(l.store.interval)
 	if strings.HasPrefix(l.last, beatPrefix+l.name) {
-		return l.heard.Add(time.Duration(0.7 * interval))
+		return l.heard.Add(time.Duration(0.5 * interval))
 	}
 	// Jitter, so that not all of them notice at once that the author is gone.
-	return l.heard.Add(time.Duration((0.85 + 0.15*mathrand.Float64()) * interval))
+	return l.heard.Add(time.Duration((0.8 + 0.2*mathrand.Float64()) * interval))
 }
 
 // prove returns when a beat of this instance, or of another one, has arrived.
@@ -177,7 +191,7 @@ const checkQuery = `SELECT CASE
 	WHEN EXISTS (SELECT FROM pg_inherits WHERE inhparent = to_regclass($1))
 		THEN 'the table has partitions or children, whose changes are not announced'
 	ELSE coalesce((
-		SELECT 'call Migrate, or ENABLE ALWAYS each trigger: missing or not always enabled: ' || string_agg(name, ', ')
+		SELECT 'triggers are missing, or not enabled by ALTER TABLE … ENABLE ALWAYS TRIGGER: ' || string_agg(name, ', ')
 		FROM unnest($3::text[]) AS name
 		WHERE NOT EXISTS (
 			SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid

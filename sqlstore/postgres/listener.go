@@ -21,6 +21,7 @@ type listener struct {
 	notify func(auth.Change)
 	name   string // of this listener, at the start of its beats
 	server string // what identity returned on conn
+	direct bool   // there is no pooler between conn and the server
 
 	// beats gets one whenever a beat is heard, if nobody has taken the last.
 	beats chan struct{}
@@ -51,14 +52,29 @@ func (s *Store) newListener(ctx context.Context, notify func(auth.Change)) (*lis
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if _, err = l.conn.Exec(ctx, `LISTEN "`+s.channel()+`"`); err == nil {
-		l.server, err = s.identity(ctx, l.conn)
-	}
-	if err != nil {
+	if err := l.begin(ctx); err != nil {
 		hangUp(l.conn)
 		return nil, err
 	}
 	return l, nil
+}
+
+// begin sends LISTEN and checks the table.
+func (l *listener) begin(ctx context.Context) error {
+	if _, err := l.conn.Exec(ctx, `LISTEN "`+l.store.channel()+`"`); err != nil {
+		return err
+	}
+	var err error
+	if l.server, err = l.store.identity(ctx, l.conn); err != nil {
+		return err
+	}
+	// A pooler makes up the process ID that a client gets when it connects.
+	var pid uint32
+	if err := l.conn.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+		return err
+	}
+	l.direct = pid == l.conn.PgConn().PID()
+	return l.check(ctx, l.conn)
 }
 
 func (l *listener) hangUp() { hangUp(l.conn) }

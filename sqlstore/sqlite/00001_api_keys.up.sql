@@ -101,9 +101,7 @@ BEGIN
     FROM "api_keys_events"
     WHERE id = (SELECT max(id) FROM "api_keys_events" WHERE key_id = NEW.id) AND after IS NOT NULL;
     INSERT INTO "api_keys_events" (at, kind, key_id, owner, made_by, revision, before, after)
-    SELECT CASE WHEN EXISTS (SELECT 1 FROM "api_keys_actor") THEN NEW.created_at
-            ELSE CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER) END,
-        'created', NEW.id, NEW.owner,
+    SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER), 'created', NEW.id, NEW.owner,
         CASE WHEN EXISTS (SELECT 1 FROM "api_keys_actor") THEN NEW.created_by ELSE 'sql:' END,
         NEW.revision, NULL,
         json_object('id', NEW.id, 'hash', lower(hex(NEW.hash)), 'hint', NEW.hint, 'name', NEW.name,
@@ -142,7 +140,7 @@ WHEN EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision = OLD.revision + 1
         NEW.chain)
 BEGIN
     INSERT INTO "api_keys_events" (at, kind, key_id, owner, made_by, revision, before, after)
-    SELECT coalesce(NEW.updated_at, CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)),
+    SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER),
         CASE
             WHEN OLD.rotated_to = '' AND NEW.rotated_to <> '' THEN 'rotated'
             WHEN OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL THEN 'revoked'
@@ -221,3 +219,6 @@ END;
 
 -- +migrate StatementEnd
 -- +goose StatementEnd
+
+-- There is no way back, since it would delete the keys. dbmate wants this line:
+-- migrate:down

@@ -196,6 +196,45 @@ func TestWatchComparesPool(t *testing.T) {
 	await(t, "why it was lost", func() bool { return logged.count("the *sql.DB leads to another") > 0 })
 }
 
+// Idle connections of the pool that lead to the old server are discarded, so that
+// lookups reach the new one.
+func TestWatchDiscardsOldConnections(t *testing.T) {
+	here, there := pgtest.DSN(t), pgtest.DSN(t)
+	newPostgres(t, here, nil)
+	r := inserted(t, newPostgres(t, there, nil))
+	config, err := pgx.ParseConfig(there)
+	must(t, err)
+	connector := &switchedConnector{openPostgres(t, here).Driver(), []string{here, there}}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	db.SetMaxIdleConns(8)
+	opts := steady
+	opts.WatchConfig = config
+	s, err := postgres.New(db, &opts)
+	must(t, err)
+	var old []*sql.Conn
+	for range 8 {
+		conn, err := db.Conn(t.Context())
+		must(t, err)
+		old = append(old, conn)
+	}
+	for _, conn := range old {
+		must(t, conn.Close())
+	}
+	connector.next()
+	watch(t, s)
+	for range 8 {
+		conn, err := db.Conn(t.Context())
+		must(t, err)
+		defer conn.Close()
+		var n int
+		must(t, conn.QueryRowContext(t.Context(), "SELECT count(*) FROM api_keys WHERE id = $1", r.ID).Scan(&n))
+		if n != 1 {
+			t.Error("a connection of the pool leads to the old server")
+		}
+	}
+}
+
 // Close ends each Watch and leaves no connection. Lookups go on.
 func TestClose(t *testing.T) {
 	onEach(t, func(t *testing.T, s store, db *sql.DB) {

@@ -63,6 +63,13 @@ func defaultInstance(dsn string) (*instance, error) {
 // startChild returns the URL of an instance in another process.
 func startChild(t testing.TB, dsn string) string {
 	t.Helper()
+	url, _ := startChildProcess(t, dsn)
+	return url
+}
+
+// startChildProcess returns its process ID too.
+func startChildProcess(t testing.TB, dsn string) (url string, pid int) {
+	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
 	child := exec.Command(exe)
@@ -81,7 +88,7 @@ func startChild(t testing.TB, dsn string) string {
 	})
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	must(t, err)
-	return strings.TrimSpace(line)
+	return strings.TrimSpace(line), child.Process.Pid
 }
 
 // BenchmarkTwoProcesses revokes keys in one process and asks another, both under

@@ -22,6 +22,7 @@ const (
 type proxy struct {
 	listener net.Listener
 	mu       sync.Mutex
+	target   string // of new connections
 	mode     mode
 	conns    map[net.Conn]bool // whether each is silent
 }
@@ -31,11 +32,10 @@ func newProxy(t *testing.T, dsn string) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	must(t, err)
-	target := u.Host
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	p := &proxy{listener: l, target: u.Host, conns: make(map[net.Conn]bool)}
 	u.Host = l.Addr().String()
-	p := &proxy{listener: l, conns: make(map[net.Conn]bool)}
 	var running sync.WaitGroup
 	t.Cleanup(func() { l.Close(); p.set(cut); running.Wait() })
 	running.Go(func() {
@@ -44,7 +44,7 @@ func newProxy(t *testing.T, dsn string) (*proxy, string) {
 			if err != nil {
 				return
 			}
-			server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", target)
+			server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.towards())
 			if err != nil || !p.add(client, server) {
 				client.Close()
 				if err == nil {
@@ -68,6 +68,19 @@ func (p *proxy) add(conns ...net.Conn) bool {
 		}
 	}
 	return p.mode != cut
+}
+
+// to sets where new connections lead. The others stay.
+func (p *proxy) to(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *proxy) towards() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
 }
 
 func (p *proxy) set(m mode) {

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -255,15 +257,39 @@ func (l *listener) compare(ctx context.Context) error {
 
 // comparePool returns a fault if the *sql.DB leads to another server. Any other
 // error says only that the pool could not answer.
+//
+// After a failover, the pool may hold connections to the old server, if that
+// still runs. Those that are idle are discarded. Only if a new one leads to
+// another server too, that is a fault.
 func (l *listener) comparePool(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
-	var server string
-	err := l.store.db.QueryRowContext(ctx, identityQuery, l.store.keys.Table.Quoted("")).Scan(&server)
-	if err == nil && server != l.server {
-		err = &fault{"the *sql.DB leads to another server, database or table than the connection that listens"}
+	var good []*sql.Conn // held, so that the pool hands out the others
+	defer func() {
+		for _, conn := range good {
+			conn.Close()
+		}
+	}()
+	idle := l.store.db.Stats().Idle
+	for n := 0; ; n++ {
+		conn, err := l.store.db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		var server string
+		err = conn.QueryRowContext(ctx, identityQuery, l.store.keys.Table.Quoted("")).Scan(&server)
+		if err == nil && server != l.server {
+			conn.Raw(func(any) error { return driver.ErrBadConn }) // so it is not used again
+			if n > idle && len(good) == 0 {
+				return &fault{"the *sql.DB leads to another server, database or table than the connection that listens"}
+			}
+			continue
+		}
+		good = append(good, conn)
+		if err != nil || n == 0 || n >= idle {
+			return err
+		}
 	}
-	return err
 }
 
 // compareNew checks the table on a new connection.

@@ -21,7 +21,13 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(floodEnv); spec != "" {
+		runFlood(spec)
+		return
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 var silent = slog.New(slog.DiscardHandler)
 

@@ -108,7 +108,8 @@
 //
 // # PgBouncer
 //
-// In transaction mode, connect with default_query_exec_mode=exec in the DSN,
+// Session mode needs nothing special. Statement mode does not work, since a
+// rotation is a transaction. In transaction mode, connect with default_query_exec_mode=exec in the DSN,
 // and set Options.WatchConfig to connect to the server itself. Call Migrate
 // without PgBouncer too.
 //

@@ -128,7 +128,11 @@ func (l *listener) prove(ctx context.Context) error {
 		select {
 		case <-l.beats:
 		case <-ctx.Done():
-			return fmt.Errorf("announcements do not arrive: %w", ctx.Err())
+			hint := ""
+			if !l.direct {
+				hint = "; through a pooler such as PgBouncer: set Options.WatchConfig to connect without it"
+			}
+			return fmt.Errorf("announcements do not arrive: %w%s", ctx.Err(), hint)
 		}
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"regexp"
-	"strings"
 
 	"github.com/insigner/auth/sqlstore/internal/records"
 	"github.com/pressly/goose/v3/lock"
@@ -59,11 +58,16 @@ const partsQuery = `
 	WITH rels AS (
 		SELECT c.oid, c.relname FROM pg_class c
 		WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))
-			AND c.relname IN ($1, $1 || '_events')),
+			AND c.relname IN ($1::text, $1::text || '_events')),
 	parts AS (
-		SELECT format('column %s.%s %s%s', relname, attname, format_type(atttypid, atttypmod),
-			CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END) AS part
-		FROM rels JOIN pg_attribute ON attrelid = rels.oid WHERE attnum > 0 AND NOT attisdropped
+		SELECT concat('column ', relname, '.', attname, ' ', format_type(atttypid, atttypmod),
+			(SELECT ' COLLATE ' || quote_ident(collname) FROM pg_collation c JOIN pg_type t ON t.oid = atttypid
+				WHERE c.oid = attcollation AND attcollation <> typcollation),
+			CASE WHEN attnotnull THEN ' NOT NULL' END, CASE attidentity WHEN 'a' THEN ' GENERATED ALWAYS AS IDENTITY' END,
+			' DEFAULT ' || pg_get_expr(adbin, adrelid)) AS part
+		FROM rels JOIN pg_attribute ON attrelid = rels.oid
+			LEFT JOIN pg_attrdef ON adrelid = rels.oid AND adnum = attnum
+		WHERE attnum > 0 AND NOT attisdropped
 	UNION ALL
 		SELECT format('index %s', pg_get_indexdef(indexrelid)) FROM rels JOIN pg_index ON indrelid = rels.oid
 	UNION ALL
@@ -74,9 +78,11 @@ const partsQuery = `
 			pg_get_triggerdef(t.oid))
 		FROM rels JOIN pg_trigger t ON tgrelid = rels.oid WHERE NOT tgisinternal
 	UNION ALL
-		SELECT format('function %s: %s %s', proname, prosecdef, md5(prosrc)) FROM pg_proc
+		SELECT format('function %s: %s %s %s%s', proname, prosecdef, proconfig, md5(prosrc),
+			CASE WHEN prosecdef AND has_function_privilege('public', oid, 'EXECUTE') THEN ', and anybody may call it' END)
+		FROM pg_proc
 		WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))
-			AND proname IN ($1 || '_revise', $1 || '_record', $1 || '_notify'))
+			AND proname IN ($1::text || '_revise', $1::text || '_record', $1::text || '_notify'))
 	SELECT part FROM parts ORDER BY part`
 
 // differs returns which parts of the tables are missing, or are others than
@@ -108,8 +114,6 @@ func differs(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error)
 	return records.Missing(want, have), nil
 }
 
-var qualifier = regexp.MustCompile(`\b(pg_temp_\d+|pg_temp)\.`)
-
 func partsOf(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error) {
 	var schema string
 	err := tx.QueryRowContext(ctx, `SELECT coalesce((SELECT quote_ident(nspname) FROM pg_namespace n
@@ -122,14 +126,18 @@ func partsOf(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error)
 		return nil, err
 	}
 	defer rows.Close()
+	// The name of the schema may be the end of that of a table, as in keys.api_keys.
+	qualifier, err := regexp.Compile(`\b(ON|FUNCTION) (?:` + regexp.QuoteMeta(schema) + `|pg_temp(?:_\d+)?)\.`)
+	if err != nil {
+		return nil, err
+	}
 	var parts []string
 	for rows.Next() {
 		var part string
 		if err := rows.Scan(&part); err != nil {
 			return nil, err
 		}
-		part = strings.ReplaceAll(part, schema+".", "")
-		parts = append(parts, qualifier.ReplaceAllString(part, ""))
+		parts = append(parts, qualifier.ReplaceAllString(part, "$1 "))
 	}
 	return parts, rows.Err()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,28 +94,33 @@ var dialect = &records.Dialect{
 
 	// A client that dies without closing its connection would keep the row
 	// locked until the server notices, after two hours by default. Until then
-	// nobody could revoke the key.
-	BeginRotation: "SET LOCAL idle_in_transaction_session_timeout = '5s'",
-	Isolation:     sql.LevelReadCommitted,
+	// nobody could revoke the key. And after the first statement has waited for
+	// a row, it must see the row as it is then.
+	BeginRotation: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'",
 
 	// The rows are locked in the order of their IDs. So of two calls that touch
 	// the same keys one waits for the other, and there is no deadlock. A row
 	// that was locked is checked again, so the later time wins.
 	Touch: `WITH used AS (
-			SELECT id, at, at - $3::bigint * interval '1 microsecond' AS older
-			FROM unnest($1::text[], $2::timestamptz[]) AS used (id, at)),
+			SELECT id, at, at - $2::bigint * interval '1 microsecond' AS older
+			FROM json_to_recordset($1::json) AS used (id text, at timestamptz)),
 		locked AS (
 			SELECT k.id, used.at, used.older FROM {table} k JOIN used ON used.id = k.id
 			WHERE k.last_used_at IS NULL OR k.last_used_at < used.older
 			ORDER BY k.id FOR NO KEY UPDATE OF k)
 		UPDATE {table} k SET last_used_at = locked.at FROM locked
 		WHERE k.id = locked.id AND (k.last_used_at IS NULL OR k.last_used_at < locked.older)`,
-	TouchArgs: func(ids []string, micros []int64) ([]any, error) {
-		times := make([]time.Time, len(micros))
-		for i, t := range micros {
-			times[i] = time.UnixMicro(t).UTC()
+	TouchArg: func(ids []string, micros []int64) (string, error) {
+		type use struct {
+			ID string    `json:"id"`
+			At time.Time `json:"at"`
 		}
-		return []any{ids, times}, nil
+		uses := make([]use, len(ids))
+		for i := range ids {
+			uses[i] = use{ids[i], time.UnixMicro(micros[i]).UTC()}
+		}
+		text, err := json.Marshal(uses)
+		return string(text), err
 	},
 
 	// Under COLLATE "C" lower() knows only ASCII, in every database. A text
@@ -132,6 +138,14 @@ var dialect = &records.Dialect{
 			return strings.Contains(err.Error(), "cached plan must not change result type")
 		}
 		return false
+	},
+
+	Hint: func(err error) string {
+		switch code(err) {
+		case "42P05", "26000": // a prepared statement exists already, or does not exist
+			return "; through PgBouncer, set default_query_exec_mode=exec in the DSN"
+		}
+		return ""
 	},
 
 	Migrations: Migrations,
@@ -230,12 +244,12 @@ func (s *Store) checkDriver() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 	defer cancel()
 	if err := s.learnConfig(ctx); err != nil {
-		return fmt.Errorf("the driver is %s, through which Watch cannot connect: set Options.WatchConfig: %w", name, err)
+		return fmt.Errorf("the driver is %s, through which Watch cannot connect: %w", name, err)
 	}
 	return nil
 }
 
-var errDriver = errors.New("the connection is not one of github.com/jackc/pgx/v5/stdlib")
+var errDriver = errors.New("the connection is not one of github.com/jackc/pgx/v5/stdlib: set Options.WatchConfig")
 
 // learnConfig keeps how a connection of the *sql.DB is configured. The password
 // of a server can expire, so a newer connection may know another.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -64,13 +65,13 @@ var dialect = &records.Dialect{
 	Touch: `UPDATE {table} SET last_used_at = used.at
 		FROM (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS used
 		WHERE {table}.id = used.id AND (last_used_at IS NULL OR last_used_at < used.at - $2)`,
-	TouchArgs: func(ids []string, micros []int64) ([]any, error) {
+	TouchArg: func(ids []string, micros []int64) (string, error) {
 		pairs := make([][2]any, len(ids))
 		for i := range ids {
 			pairs[i] = [2]any{ids[i], micros[i]}
 		}
 		text, err := json.Marshal(pairs)
-		return []any{string(text)}, err
+		return string(text), err
 	},
 
 	// lower() knows only ASCII. A text with other letters always passes, since
@@ -249,7 +250,30 @@ func differs(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error)
 		return nil, err
 	}
 	have, err := partsOf(ctx, tx, t)
-	return records.Missing(want, have), err
+	if err != nil {
+		return nil, err
+	}
+	for i, part := range have {
+		for _, w := range want {
+			if extends(part, w) {
+				have[i] = w
+			}
+		}
+	}
+	return records.Missing(want, have), nil
+}
+
+// extends reports whether the SQL of a table is that of want, with more at one
+// place. ALTER TABLE adds each column there.
+func extends(have, want string) bool {
+	if !strings.HasPrefix(want, "table ") || len(have) < len(want) {
+		return false
+	}
+	prefix := 0
+	for prefix < len(want) && have[prefix] == want[prefix] {
+		prefix++
+	}
+	return strings.HasSuffix(have, want[prefix:])
 }
 
 // partsQuery returns a line for each column of the tables of ?1, for each index
@@ -260,8 +284,8 @@ const partsQuery = `
 	SELECT 'column ' || tables.name || '.' || c.name || ' ' || c.type || CASE c."notnull" WHEN 1 THEN ' NOT NULL' ELSE '' END
 	FROM tables JOIN pragma_table_info(tables.name) AS c
 	UNION ALL
-	SELECT type || ' ' || sql FROM sqlite_master
-	WHERE type IN ('index', 'trigger') AND tbl_name IN (SELECT name FROM tables) AND sql IS NOT NULL`
+	SELECT type || ' ' || CASE type WHEN 'table' THEN name || ': ' ELSE '' END || sql FROM sqlite_master
+	WHERE type IN ('table', 'index', 'trigger') AND tbl_name IN (SELECT name FROM tables) AND sql IS NOT NULL`
 
 func partsOf(ctx context.Context, db interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

@@ -38,13 +38,10 @@ type Dialect struct {
 	// is not empty.
 	BeginRotation string
 
-	// Isolation is that of each transaction.
-	Isolation sql.IsolationLevel
-
-	// Touch is the statement of Store.Touch. $3 is how much later than the
-	// stored time a use must be, in microseconds. TouchArgs returns $1 and $2.
-	Touch     string
-	TouchArgs func(ids []string, micros []int64) ([]any, error)
+	// Touch is the statement of Store.Touch. TouchArg returns $1, a JSON text. $2
+	// is how much later than the stored time a use must be, in microseconds.
+	Touch    string
+	TouchArg func(ids []string, micros []int64) (string, error)
 
 	// Contains is a condition that holds for each row whose name, owner, ID or
 	// hint contains $1, in upper or lower case. $1 is in lower case. It may
@@ -54,6 +51,9 @@ type Dialect struct {
 	// Taken reports that a unique index refused a row, and Again that the same
 	// statement, executed again, can succeed.
 	Taken, Again func(error) bool
+
+	// Hint returns what may help against an error, or "".
+	Hint func(error) string
 
 	// Migrations holds files of SQL, for a tool that knows the database by the
 	// name Goose. Exists is whether there is a table with the name $1. Locker

@@ -114,7 +114,8 @@ const maxDifferences = 5
 func Missing(want, have []string) (differences []string) {
 	for _, part := range want {
 		if !slices.Contains(have, part) {
-			differences = append(differences, "not there as it should be: "+part)
+			line, _, _ := strings.Cut(part, "\n")
+			differences = append(differences, "not there as it should be: "+line)
 		}
 	}
 	if n := len(differences) - maxDifferences; n > 0 {

@@ -85,7 +85,11 @@ func (s *Store) wrap(what string, err error) error {
 	case nil, auth.ErrNotFound, keyring.ErrConflict:
 		return err
 	}
-	return fmt.Errorf("%s: %s: %w", s.dialect.Package, what, err)
+	hint := ""
+	if s.dialect.Hint != nil {
+		hint = s.dialect.Hint(err)
+	}
+	return fmt.Errorf("%s: %s: %w%s", s.dialect.Package, what, err, hint)
 }
 
 // Insert implements keyring.Store.
@@ -115,11 +119,10 @@ func (s *Store) write(ctx context.Context, actor string, f func(q querier) error
 	return s.inTurn(ctx, func() error { return f(s.db) })
 }
 
-// transaction calls f in a transaction. After f has waited for a row it sees
-// the row as it is then, also if the default of the database is another.
+// transaction calls f in a transaction that begins with the statements first.
 func (s *Store) transaction(ctx context.Context, actor, first string, f func(q querier) error) error {
 	return s.inTurn(ctx, func() error {
-		tx, err := s.db.BeginTx(ctx, &sql.TxOptions{Isolation: s.dialect.Isolation})
+		tx, err := s.db.BeginTx(ctx, nil) // no options: many wrappers of a driver do not support them
 		if err != nil {
 			return err
 		}
@@ -407,13 +410,12 @@ func (s *Store) touch(ctx context.Context, lastUsed map[string]time.Time, age ti
 	if len(ids) == 0 {
 		return nil
 	}
-	args, err := s.dialect.TouchArgs(ids, micros)
+	uses, err := s.dialect.TouchArg(ids, micros)
 	if err != nil {
 		return err
 	}
-	args = append(args, age.Microseconds())
 	return s.inTurn(ctx, func() error {
-		_, err := s.db.ExecContext(ctx, s.queries.touch, args...)
+		_, err := s.db.ExecContext(ctx, s.queries.touch, uses, age.Microseconds())
 		return err
 	})
 }

@@ -44,17 +44,24 @@ func (s *Store) forgetConfig() {
 	s.stale = !s.given
 }
 
-// dial connects to the first server of the configuration that answers. Each
-// address gets its own timeout, so that one that is silent does not use up the
-// time of the next. If limit is not 0, all of them together get no more.
+// dial connects in the time limit.
 func (s *Store) dial(ctx context.Context, limit time.Duration, notify pgconn.NotificationHandler) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	config, err := s.watchConfig(ctx)
 	if err != nil {
 		return nil, err
 	}
-	each := s.timeout
-	if limit > 0 {
-		each = min(each, limit/time.Duration(servers(config)))
+	return s.connect(ctx, limit/time.Duration(servers(config)), notify)
+}
+
+// connect connects to the first server of the configuration that answers. Each
+// address gets its own timeout, so that one that is silent does not use up the
+// time of the next.
+func (s *Store) connect(ctx context.Context, each time.Duration, notify pgconn.NotificationHandler) (*pgx.Conn, error) {
+	config, err := s.watchConfig(ctx)
+	if err != nil {
+		return nil, err
 	}
 	config.ConnectTimeout = each
 	config.OnNotification = notify

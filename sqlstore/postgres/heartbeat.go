@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -114,16 +115,14 @@ func (l *listener) prove(ctx context.Context) error {
 	defer cancel()
 	beat := beatPrefix + l.name + " " + rand.Text()
 	before := l.expect(beat)
-	sent, err := l.sendBeat(ctx, beat, before)
-	if err != nil {
-		if count, _ := l.heardBeats(); count > before && !isFault(err) {
-			return nil // another instance could do it
-		}
-		return err
+	sendErr := l.sendBeat(ctx, beat, before)
+	if isFault(sendErr) {
+		return sendErr
 	}
-	for sent {
-		if _, own := l.heardBeats(); own {
-			break
+	for {
+		switch count, own := l.heardBeats(); {
+		case own, sendErr != nil && count > before: // another instance could do it
+			return nil
 		}
 		select {
 		case <-l.beats:
@@ -132,10 +131,9 @@ func (l *listener) prove(ctx context.Context) error {
 			if !l.direct {
 				hint = "; through a pooler such as PgBouncer: set Options.WatchConfig to connect without it"
 			}
-			return fmt.Errorf("announcements do not arrive: %w%s", ctx.Err(), hint)
+			return fmt.Errorf("announcements do not arrive: %w%s", cmp.Or(sendErr, ctx.Err()), hint)
 		}
 	}
-	return nil
 }
 
 // expect sets the beat that this instance sends next. It returns how many beats
@@ -155,32 +153,36 @@ func (l *listener) heardBeats() (count int, own bool) {
 	return l.count, l.ownHeard
 }
 
-// sendBeat checks the table on a new connection, and sends a beat. It returns
-// false if more beats than before arrived first, so that there was no need.
-func (l *listener) sendBeat(ctx context.Context, beat string, before int) (sent bool, err error) {
+// errHeard means that there is no need for another beat.
+var errHeard = errors.New("another instance was faster")
+
+// sendBeat checks the table on a new connection, and sends a beat. The error is
+// errHeard if more beats than before arrived first.
+//
+// If a new connection cannot be had, as from a server that is overloaded or has
+// none to spare, the one that listens sends the beat. Then nobody else gets to
+// another server either.
+func (l *listener) sendBeat(ctx context.Context, beat string, before int) error {
 	connecting, interrupt := context.WithCancel(ctx)
 	defer interrupt()
 	l.setInterrupt(interrupt)
-	conn, err := l.store.dial(connecting, l.store.timeout, nil)
+	conn, err := l.store.dial(connecting, l.store.timeout/2, nil)
 	l.setInterrupt(nil)
 	if err == nil {
 		defer hangUp(conn)
 	}
 	if count, _ := l.heardBeats(); count > before {
-		return false, nil
-	}
-	if code(err) == "53300" { // too_many_connections: nobody gets a new one
-		l.sendItself(beat)
-		return true, nil
+		return errHeard
 	}
 	if err != nil {
-		return false, err
+		l.sendItself(beat)
+		return err
 	}
 	if err := l.check(ctx, conn); err != nil {
-		return false, err
+		return err
 	}
 	_, err = conn.Exec(ctx, notifyQuery, l.store.channel(), beat)
-	return err == nil, err
+	return err
 }
 
 // setInterrupt sets what the next beat calls.

@@ -43,11 +43,11 @@ type listener struct {
 // no harm.
 func (s *Store) channel() string { return s.keys.Table.Name + "_changed" }
 
-// newListener connects and sends LISTEN.
-func (s *Store) newListener(ctx context.Context, notify func(auth.Change)) (*listener, error) {
+// newListener connects and sends LISTEN. Each address gets that long.
+func (s *Store) newListener(ctx context.Context, each time.Duration, notify func(auth.Change)) (*listener, error) {
 	l := &listener{store: s, notify: notify, name: rand.Text(), beats: make(chan struct{}, 1)}
 	var err error
-	if l.conn, err = s.dial(ctx, 0, l.receive); err != nil {
+	if l.conn, err = s.connect(ctx, each, l.receive); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -96,6 +96,9 @@ func (l *listener) run(ctx context.Context, started func()) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if isFault(err) {
+			return err
+		}
 		if err != nil {
 			return fmt.Errorf("connection lost: %w", err)
 		}
@@ -123,7 +126,10 @@ func (l *listener) wait(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
-	_, err := l.conn.Exec(ctx, notifyQuery, l.store.channel(), text)
+	err := l.check(ctx, l.conn)
+	if err == nil {
+		_, err = l.conn.Exec(ctx, notifyQuery, l.store.channel(), text)
+	}
 	return err
 }
 

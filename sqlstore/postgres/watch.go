@@ -46,7 +46,7 @@ func (s *Store) watch(ctx context.Context, notify func(auth.Change)) error {
 	logger := s.keys.Logger.With("table", s.keys.Table.Quoted(""))
 	backoff := minBackoff
 	for {
-		started, err := s.listen(ctx, notify, logger)
+		started, err := s.listen(ctx, s.timeout+2*backoff, notify, logger)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -78,8 +78,12 @@ func (s *Store) enter() bool {
 
 // listen connects and reports what arrives until the connection is lost or ctx
 // is done. It returns whether it reported WatchStarted, and why it ended.
-func (s *Store) listen(ctx context.Context, notify func(auth.Change), logger *slog.Logger) (started bool, err error) {
-	l, err := s.newListener(ctx, notify)
+// To connect, it gives each address some time. That is more after failures: a
+// server that is overloaded by connections would not recover if they were
+// all given up and begun again.
+func (s *Store) listen(ctx context.Context, each time.Duration, notify func(auth.Change), logger *slog.Logger) (
+	started bool, err error) {
+	l, err := s.newListener(ctx, each, notify)
 	if err != nil {
 		return false, err
 	}

@@ -69,7 +69,9 @@ func runFlood(spec string) {
 	var number int
 	var url, key string
 	var seconds float64
-	fmt.Sscan(spec, &number, &url, &key, &seconds)
+	if _, err := fmt.Sscan(spec, &number, &url, &key, &seconds); err != nil {
+		log.Fatal(err)
+	}
 	f := floods[number]
 	header := f.header
 	if header == nil {
@@ -92,8 +94,9 @@ func runFlood(spec string) {
 		for range f.clients / floodConns {
 			clients.Go(func() {
 				for ctx.Err() == nil {
-					send(ctx, client, url, header())
-					sent.Add(1)
+					if _, err := send(ctx, client, url, header()); err == nil {
+						sent.Add(1)
+					}
 				}
 			})
 		}
@@ -194,7 +197,8 @@ func send(ctx context.Context, client *http.Client, url, header string) (int, er
 
 // A floodResult is what a server went through.
 type floodResult struct {
-	sent                        string // by the flood
+	sent                        int // requests of the flood that were answered or reset
+	after                       int // the status of a valid key after the flood
 	valid, revoke               []time.Duration
 	unavailable                 int // answers to valid keys
 	goroutines                  int
@@ -260,7 +264,7 @@ func withstand(t testing.TB, number int, d time.Duration) floodResult {
 		if err != nil {
 			t.Errorf("the flood: %v", err)
 		}
-		result.sent = strings.TrimSpace(string(out))
+		fmt.Sscan(string(out), &result.sent)
 	})
 	running.Go(func() { // valid keys
 		for i := 0; ctx.Err() == nil; i++ {
@@ -304,6 +308,8 @@ func withstand(t testing.TB, number int, d time.Duration) floodResult {
 		time.Sleep(100 * time.Millisecond)
 	}
 	running.Wait()
+	result.after, err = send(t.Context(), client, server.URL, valid[0])
+	fatal(t, err)
 	result.newSessions = sessionsOf(t, psql) - begin
 	slices.Sort(result.valid)
 	slices.Sort(result.revoke)
@@ -331,8 +337,20 @@ func sessionsOf(t testing.TB, db *sql.DB) (n int) {
 	return n
 }
 
-func (r *floodResult) check(t testing.TB) {
+func (r *floodResult) check(t testing.TB, f flood) {
 	t.Helper()
+	if r.sent == 0 && f.clients > 0 {
+		t.Fatal("the flood reached nothing")
+	}
+	if len(r.valid) == 0 {
+		t.Fatal("no valid key was accepted during the flood")
+	}
+	if len(r.revoke) == 0 {
+		t.Fatal("no key was revoked during the flood")
+	}
+	if r.after != 200 {
+		t.Errorf("after the flood, a valid key gets %d, want 200", r.after)
+	}
 	if r.goroutines > maxGoroutines {
 		t.Errorf("%d goroutines, want at most %d", r.goroutines, maxGoroutines)
 	}
@@ -358,7 +376,7 @@ func TestFloods(t *testing.T) {
 	for i, f := range floods {
 		t.Run(f.name, func(t *testing.T) {
 			r := withstand(t, i, 3*time.Second)
-			r.check(t)
+			r.check(t, f)
 		})
 	}
 }
@@ -372,7 +390,7 @@ func BenchmarkFloods(b *testing.B) {
 		b.Run(strings.ReplaceAll(f.name, " ", "-"), func(b *testing.B) {
 			for b.Loop() {
 				r := withstand(b, i, 30*time.Second)
-				r.check(b)
+				r.check(b, f)
 				ms := func(list []time.Duration, q float64) float64 {
 					return float64(list[int(q*float64(len(list)-1))].Microseconds()) / 1000
 				}
@@ -385,7 +403,7 @@ func BenchmarkFloods(b *testing.B) {
 				b.ReportMetric(float64(r.sessions), "sessions")
 				b.ReportMetric(float64(r.newSessions), "new-sessions")
 				b.ReportMetric(0, "ns/op")
-				b.Logf("the flood sent %s requests; %d with valid keys, %d revocations", r.sent, len(r.valid), len(r.revoke))
+				b.Logf("the flood sent %d requests; %d with valid keys, %d revocations", r.sent, len(r.valid), len(r.revoke))
 			}
 		})
 	}

@@ -218,10 +218,14 @@ func TestWatchDiscardsOldConnections(t *testing.T) {
 		must(t, err)
 		old = append(old, conn)
 	}
-	for _, conn := range old {
+	db.SetMaxIdleConns(9)
+	connector.next()
+	newest, err := db.Conn(t.Context()) // the pool hands it out first
+	must(t, err)
+	must(t, newest.Raw(func(any) error { return nil }))
+	for _, conn := range append(old, newest) {
 		must(t, conn.Close())
 	}
-	connector.next()
 	watch(t, s)
 	for range 8 {
 		conn, err := db.Conn(t.Context())

@@ -52,7 +52,7 @@ func (s *Store) dial(ctx context.Context, limit time.Duration, notify pgconn.Not
 	if err != nil {
 		return nil, err
 	}
-	return s.connect(ctx, limit/time.Duration(servers(config)), notify)
+	return s.connect(ctx, limit/time.Duration(addresses(ctx, config)), notify)
 }
 
 // connect connects to the first server of the configuration that answers. Each
@@ -95,18 +95,23 @@ func (s *Store) connect(ctx context.Context, each time.Duration, notify pgconn.N
 	return conn, err
 }
 
-// servers returns how many servers config names. Each is there twice if TLS is
-// optional.
-func servers(config *pgx.ConnConfig) int {
-	type address struct {
-		host string
-		port uint16
+// addresses returns how many addresses config leads to. A host may have several,
+// and each is tried twice if TLS is optional.
+func addresses(ctx context.Context, config *pgx.ConnConfig) int {
+	n := 0
+	resolved := make(map[string]int)
+	count := func(host string) {
+		if _, ok := resolved[host]; !ok {
+			ips, _ := config.LookupFunc(ctx, host) // what fails here fails again later
+			resolved[host] = len(ips)
+		}
+		n += max(1, resolved[host])
 	}
-	all := map[address]bool{{config.Host, config.Port}: true}
+	count(config.Host)
 	for _, f := range config.Fallbacks {
-		all[address{f.Host, f.Port}] = true
+		count(f.Host)
 	}
-	return len(all)
+	return n
 }
 
 // hangUp closes the connection and waits until its goroutines have ended.

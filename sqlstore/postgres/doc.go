@@ -8,7 +8,9 @@
 //	defer store.Close()
 //	err = store.Migrate(ctx)
 //	...
-//	a := auth.New(cache.New(store, nil), nil)
+//	cached := cache.New(store, nil)
+//	defer cached.Close()
+//	a := auth.New(cached, nil)
 //	manager := keyring.NewManager(store, nil)
 //
 // Connect to the primary server. A replica may be late, so it shows a revoked
@@ -109,9 +111,9 @@
 // # PgBouncer
 //
 // Session mode needs nothing special. Statement mode does not work, since a
-// rotation is a transaction. In transaction mode, connect with default_query_exec_mode=exec in the DSN,
-// and set Options.WatchConfig to connect to the server itself. Call Migrate
-// without PgBouncer too.
+// rotation is a transaction. In transaction mode, connect with
+// default_query_exec_mode=exec in the DSN, and set Options.WatchConfig to
+// connect to the server itself. Call Migrate without PgBouncer too.
 //
 // # Security
 //

@@ -55,7 +55,7 @@ func isFault(err error) bool { return errors.As(err, new(*fault)) }
 // beat runs the heartbeat until it fails or ctx is done. It calls started after
 // the first proof.
 func (l *listener) beat(ctx context.Context, started func()) error {
-	if err := l.comparePool(ctx); isFault(err) {
+	if err := l.comparePool(ctx, true); isFault(err) {
 		return err
 	}
 	// A new connection that leads straight to the server needs no other proof.
@@ -160,8 +160,7 @@ var errHeard = errors.New("another instance was faster")
 // errHeard if more beats than before arrived first.
 //
 // If a new connection cannot be had, as from a server that is overloaded or has
-// none to spare, the one that listens sends the beat. Then nobody else gets to
-// another server either.
+// none to spare, the one that listens sends the beat.
 func (l *listener) sendBeat(ctx context.Context, beat string, before int) error {
 	connecting, interrupt := context.WithCancel(ctx)
 	defer interrupt()
@@ -249,10 +248,11 @@ func (l *listener) compare(ctx context.Context) error {
 			timer.Stop()
 			return ctx.Err()
 		}
-		if err := l.comparePool(ctx); isFault(err) {
+		own := time.Now().After(next)
+		if err := l.comparePool(ctx, own); isFault(err) {
 			return err
 		}
-		if time.Now().After(next) {
+		if own {
 			if err := l.compareNew(ctx); isFault(err) {
 				return err
 			}
@@ -262,40 +262,56 @@ func (l *listener) compare(ctx context.Context) error {
 }
 
 // comparePool returns a fault if the *sql.DB leads to another server. Any other
-// error says only that the pool could not answer.
+// error says only that the pool could not answer. It looks at one connection,
+// or at all that are idle.
 //
 // After a failover, the pool may hold connections to the old server, if that
 // still runs. Those that are idle are discarded. Only if a new one leads to
 // another server too, that is a fault.
-func (l *listener) comparePool(ctx context.Context) error {
+func (l *listener) comparePool(ctx context.Context, all bool) error {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
+	db := l.store.db
 	var good []*sql.Conn // held, so that the pool hands out the others
 	defer func() {
 		for _, conn := range good {
 			conn.Close()
 		}
 	}()
-	idle := l.store.db.Stats().Idle
+	open := db.Stats().OpenConnections
 	for n := 0; ; n++ {
-		conn, err := l.store.db.Conn(ctx)
+		conn, err := db.Conn(ctx)
 		if err != nil {
 			return err
 		}
 		var server string
 		err = conn.QueryRowContext(ctx, identityQuery, l.store.keys.Table.Quoted("")).Scan(&server)
 		if err == nil && server != l.server {
-			conn.Raw(func(any) error { return driver.ErrBadConn }) // so it is not used again
-			if n > idle && len(good) == 0 {
+			discard(conn)
+			if n > open && len(good) == 0 {
 				return &fault{"the *sql.DB leads to another server, database or table than the connection that listens"}
 			}
+			all = true
 			continue
 		}
 		good = append(good, conn)
-		if err != nil || n == 0 || n >= idle {
+		if err != nil || !all || n >= open || db.Stats().Idle == 0 {
 			return err
 		}
 	}
+}
+
+// discard closes a connection of the pool, so that it is not used again. A
+// pgxpool under the *sql.DB would keep one that is not closed.
+func discard(conn *sql.Conn) {
+	conn.Raw(func(driverConn any) error {
+		if c := unwrap(driverConn); c != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			c.Conn().Close(ctx)
+		}
+		return driver.ErrBadConn
+	})
 }
 
 // compareNew checks the table on a new connection.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -74,32 +75,61 @@ func (l *listener) begin(ctx context.Context) error {
 		return err
 	}
 	l.direct = pid == l.conn.PgConn().PID()
+	// A session that listens is idle most of the time. PostgreSQL 13 has no such
+	// setting.
+	_, err = l.conn.Exec(ctx, `SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'`)
+	if err != nil {
+		return err
+	}
 	return l.check(ctx, l.conn)
 }
 
 func (l *listener) hangUp() { hangUp(l.conn) }
 
 // run receives until the connection fails, the heartbeat fails or ctx is done.
-// It calls started once it knows that announcements arrive.
-func (l *listener) run(ctx context.Context, started func()) error {
+// It reports WatchStarted once it knows that announcements arrive, and then
+// WatchLost at the end. It returns whether it did, and why it ended.
+func (l *listener) run(ctx context.Context, logger *slog.Logger) (started bool, err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	var background sync.WaitGroup
-	defer background.Wait()
+	defer background.Wait() // to close connections may take a second, so this comes last
 	defer fail(nil)
+	begun := make(chan struct{}, 1) // holds a value until WatchStarted or WatchLost is reported
+	begun <- struct{}{}
 	background.Go(func() {
-		if err := l.beat(ctx, started); err != nil {
+		err := l.beat(ctx, func() {
+			select {
+			case <-begun:
+				started = true
+				l.notify(auth.Change{Kind: auth.WatchStarted})
+				logger.Debug("sqlstore/postgres: watching for changes")
+				begun <- struct{}{}
+			case <-ctx.Done():
+			}
+		})
+		if err != nil {
 			fail(fmt.Errorf("heartbeat: %w", err))
 		}
 	})
+	err = l.receiveAll(ctx)
+	fail(err)
+	<-begun // started does not change any more
+	if started {
+		l.notify(auth.Change{Kind: auth.WatchLost})
+	}
+	return started, err
+}
+
+// receiveAll receives until the connection fails or ctx is done.
+func (l *listener) receiveAll(ctx context.Context) error {
 	for {
 		err := l.wait(ctx)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if isFault(err) {
+		case isFault(err):
 			return err
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("connection lost: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *Store) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error
 	query, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan answer, 1)
 	go func() {
-		var a answer
+		a := answer{err: errors.New("the driver ended the goroutine")} // unless it returns or panics
 		defer func() {
 			a.panicked = recover()
 			cancel()

@@ -87,7 +87,7 @@ const partsQuery = `
 
 // differs returns which parts of the tables are missing, or are others than
 // those of Migrations. Parts that somebody added do not count.
-func differs(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error) {
+func differs(ctx context.Context, tx *sql.Tx, t records.Table, files []string) ([]string, error) {
 	have, err := partsOf(ctx, tx, t)
 	if err != nil {
 		return nil, err
@@ -97,12 +97,10 @@ func differs(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error)
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT auth_migrate"); err != nil {
 		return nil, err
 	}
-	text, err := Migrations.ReadFile("00001_api_keys.up.sql")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := tx.ExecContext(ctx, model.Render(string(text))); err != nil {
-		return nil, fmt.Errorf("cannot compare the table that exists: %w", err)
+	for _, text := range files {
+		if _, err := tx.ExecContext(ctx, model.Render(text)); err != nil {
+			return nil, fmt.Errorf("cannot compare the table that exists: %w", err)
+		}
 	}
 	want, err := partsOf(ctx, tx, model)
 	if err != nil {

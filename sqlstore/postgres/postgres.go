@@ -52,7 +52,7 @@ type Options struct {
 	// time; the others wait until their context is done. So a flood of lookups
 	// leaves connections for everything else. If zero, it is half of the
 	// MaxOpenConns of the *sql.DB when New is called, or 32 if that is
-	// unlimited.
+	// unlimited. Set it for a *sql.DB over a pgxpool, which has its own limit.
 	MaxLookups int
 
 	// Logger gets the state of Watch: when it starts, and why it was lost. If
@@ -68,10 +68,6 @@ type Store struct {
 	places   chan struct{} // one for each lookup in progress
 	interval time.Duration
 	timeout  time.Duration
-
-	closed   context.Context // done once Close is called
-	close    context.CancelFunc
-	watching sync.WaitGroup
 
 	mu     sync.Mutex
 	config *pgx.ConnConfig // how Watch connects; nil until it knows
@@ -186,14 +182,14 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
-	for name, n := range map[string]int64{
-		"HeartbeatInterval": int64(opts.HeartbeatInterval),
-		"HeartbeatTimeout":  int64(opts.HeartbeatTimeout),
-		"MaxLookups":        int64(opts.MaxLookups),
-	} {
-		if n < 0 {
-			return nil, fmt.Errorf("%s %d is negative", name, n)
-		}
+	if opts.HeartbeatInterval < 0 {
+		return nil, fmt.Errorf("HeartbeatInterval %v is negative", opts.HeartbeatInterval)
+	}
+	if opts.HeartbeatTimeout < 0 {
+		return nil, fmt.Errorf("HeartbeatTimeout %v is negative", opts.HeartbeatTimeout)
+	}
+	if opts.MaxLookups < 0 {
+		return nil, fmt.Errorf("MaxLookups %d is negative", opts.MaxLookups)
 	}
 	if opts.WatchConfig != nil && opts.WatchConfig.DialFunc == nil { // pgx would panic when it connects
 		return nil, errors.New("WatchConfig was not created by pgx.ParseConfig")
@@ -215,7 +211,6 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 	if err := s.checkDriver(); err != nil {
 		return nil, err
 	}
-	s.closed, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -304,12 +299,10 @@ func embedded(c any) any {
 }
 
 // Close ends each call of Watch and closes its connections. The *sql.DB stays
-// open: it is the caller's. Close returns nil.
+// open: it is the caller's. Close returns nil. It must not be called by notify,
+// since it waits for that.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	s.close()
-	s.mu.Unlock()
-	s.watching.Wait()
+	s.keys.Watchers.Close()
 	return nil
 }
 

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -16,8 +15,6 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
-var errClosed = errors.New("the Store is closed")
-
 // Watch implements [auth.Watcher]. Watching, above, says what it reports and
 // when. Each call has its own connection, which is not in the pool of the
 // *sql.DB. If the table, its triggers or the database are missing, Watch logs
@@ -26,29 +23,17 @@ var errClosed = errors.New("the Store is closed")
 // Watch returns the error of ctx when ctx is done, and another error once the
 // Store is closed.
 func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
-	if err := s.watch(ctx, notify); err != nil {
-		return fmt.Errorf("%s: watch: %w", dialect.Package, err)
-	}
-	return nil
+	err := s.keys.Watchers.Run(ctx, notify, func(ctx context.Context) { s.watch(ctx, notify) })
+	return fmt.Errorf("%s: watch: %w", dialect.Package, err)
 }
 
-func (s *Store) watch(ctx context.Context, notify func(auth.Change)) error {
-	if !s.enter() {
-		return errClosed
-	}
-	defer s.watching.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.closed, func() { cancel(errClosed) })()
-
-	s.keys.Watchers.Add(&notify)
-	defer s.keys.Watchers.Remove(&notify)
+func (s *Store) watch(ctx context.Context, notify func(auth.Change)) {
 	logger := s.keys.Logger.With("table", s.keys.Table.Quoted(""))
 	backoff := minBackoff
 	for {
 		started, err := s.listen(ctx, s.timeout+2*backoff, notify, logger)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return
 		}
 		if started {
 			backoff = minBackoff
@@ -59,21 +44,10 @@ func (s *Store) watch(ctx context.Context, notify func(auth.Change)) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-}
-
-// enter counts a call of Watch, unless the Store is closed.
-func (s *Store) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed.Err() != nil {
-		return false
-	}
-	s.watching.Add(1)
-	return true
 }
 
 // listen connects and reports what arrives until the connection is lost or ctx
@@ -88,14 +62,5 @@ func (s *Store) listen(ctx context.Context, each time.Duration, notify func(auth
 		return false, err
 	}
 	defer l.hangUp()
-	err = l.run(ctx, func() {
-		started = true
-		notify(auth.Change{Kind: auth.WatchStarted})
-		logger.Info("sqlstore/postgres: watching for changes")
-	})
-	if started {
-		// First of all, since to close a connection may take time.
-		notify(auth.Change{Kind: auth.WatchLost})
-	}
-	return started, err
+	return l.run(ctx, logger)
 }

@@ -9,7 +9,9 @@
 //	defer store.Close()
 //	err = store.Migrate(ctx)
 //	...
-//	a := auth.New(cache.New(store, nil), nil)
+//	cached := cache.New(store, nil)
+//	defer cached.Close()
+//	a := auth.New(cached, nil)
 //	manager := keyring.NewManager(store, nil)
 //
 // # Tables

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver of Open
 )
@@ -64,10 +65,14 @@ func dataSource(path string, settings url.Values) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + settings.Encode()
 }
 
+// checkTimeout is how long New waits for connections of a pool that is in use.
+const checkTimeout = 10 * time.Second
+
 // checkPragmas looks at two connections of a pool at once: a PRAGMA that was
 // executed on one is missing on the other.
 func checkPragmas(db *sql.DB) error {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+	defer cancel()
 	n := 2
 	if db.Stats().MaxOpenConnections == 1 {
 		n = 1

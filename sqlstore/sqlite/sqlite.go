@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/insigner/auth"
@@ -40,11 +39,6 @@ type Options struct {
 type Store struct {
 	keys *records.Store
 	path string // of the file
-
-	closed   context.Context // done once Close is called
-	close    context.CancelFunc
-	mu       sync.Mutex // guards the start of watching
-	watching sync.WaitGroup
 }
 
 var (
@@ -135,7 +129,6 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 		return nil, err
 	}
 	keys.Turn = turnOf(s.path).wait
-	s.closed, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -155,12 +148,9 @@ func checkDriver(db *sql.DB) error {
 }
 
 // Close ends each call of Watch. The *sql.DB stays open: it is the caller's.
-// Close returns nil.
+// Close returns nil. It must not be called by notify, since it waits for that.
 func (s *Store) Close() error {
-	s.mu.Lock()
-	s.close()
-	s.mu.Unlock()
-	s.watching.Wait()
+	s.keys.Watchers.Close()
 	return nil
 }
 
@@ -231,19 +221,17 @@ func (s *Store) Migrate(ctx context.Context) error { return s.keys.Migrate(ctx) 
 
 // differs returns which parts of the tables are missing, or are others than
 // those of Migrations. Parts that somebody added do not count.
-func differs(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error) {
+func differs(ctx context.Context, tx *sql.Tx, t records.Table, files []string) ([]string, error) {
 	model, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
 		return nil, err
 	}
 	defer model.Close()
 	model.SetMaxOpenConns(1) // each connection would have a database of its own
-	text, err := Migrations.ReadFile("00001_api_keys.up.sql")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := model.ExecContext(ctx, t.Render(string(text))); err != nil {
-		return nil, err
+	for _, text := range files {
+		if _, err := model.ExecContext(ctx, t.Render(text)); err != nil {
+			return nil, err
+		}
 	}
 	want, err := partsOf(ctx, model, t)
 	if err != nil {

@@ -22,8 +22,6 @@ const (
 	retryInterval = time.Second
 )
 
-var errClosed = errors.New("the Store is closed")
-
 // Watch implements [auth.Watcher]. Watching, above, says what it reports and
 // when. Each call has its own connection to the file, which is not in the pool
 // of the *sql.DB. If the tables or their triggers are missing, Watch logs why
@@ -32,82 +30,59 @@ var errClosed = errors.New("the Store is closed")
 // Watch returns the error of ctx when ctx is done, and another error once the
 // Store is closed.
 func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
-	if err := s.watch(ctx, notify); err != nil {
-		return fmt.Errorf("%s: watch: %w", dialect.Package, err)
-	}
-	return nil
+	err := s.keys.Watchers.Run(ctx, notify, func(ctx context.Context) { s.watch(ctx, notify) })
+	return fmt.Errorf("%s: watch: %w", dialect.Package, err)
 }
 
-func (s *Store) watch(ctx context.Context, notify func(auth.Change)) error {
-	if !s.enter() {
-		return errClosed
-	}
-	defer s.watching.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.closed, func() { cancel(errClosed) })()
-
-	s.keys.Watchers.Add(&notify)
-	defer s.keys.Watchers.Remove(&notify)
+func (s *Store) watch(ctx context.Context, notify func(auth.Change)) {
 	logger := s.keys.Logger.With("table", s.keys.Table.Name)
 	last := ""
 	for {
-		err := s.follow(ctx, notify, logger)
+		started, err := s.follow(ctx, notify, logger)
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return
 		}
-		if text := err.Error(); text != last { // not each second
+		if text := err.Error(); started || text != last { // not each second
 			logger.Warn("sqlstore/sqlite: not watching for changes", "error", err, "retry", retryInterval)
 			last = text
 		}
 		select {
 		case <-time.After(retryInterval):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return
 		}
 	}
 }
 
-// enter counts a call of Watch, unless the Store is closed.
-func (s *Store) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed.Err() != nil {
-		return false
-	}
-	s.watching.Add(1)
-	return true
-}
-
-// follow reports what is written to the file until that fails or ctx is done.
-func (s *Store) follow(ctx context.Context, notify func(auth.Change), logger *slog.Logger) error {
+// follow reports what is written to the file until that fails or ctx is done. It
+// returns whether it reported WatchStarted, and why it ended.
+func (s *Store) follow(ctx context.Context, notify func(auth.Change), logger *slog.Logger) (started bool, err error) {
 	f, err := s.openFeed(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.close()
 	if _, err := f.poll(ctx); err != nil {
-		return err
+		return false, err
 	}
 	notify(auth.Change{Kind: auth.WatchStarted})
 	defer notify(auth.Change{Kind: auth.WatchLost})
-	logger.Info("sqlstore/sqlite: watching for changes")
+	logger.Debug("sqlstore/sqlite: watching for changes")
 	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return true, ctx.Err()
 		}
 		hashes, err := f.poll(ctx)
-		if errors.Is(err, errGap) {
+		switch {
+		case errors.Is(err, errGap):
 			notify(auth.Change{Kind: auth.WatchLost})
 			notify(auth.Change{Kind: auth.WatchStarted})
-			continue
-		}
-		if err != nil {
-			return err
+		case err != nil:
+			return true, err
 		}
 		for _, hash := range hashes {
 			notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
@@ -130,6 +105,7 @@ type feed struct {
 func (s *Store) openFeed(ctx context.Context) (*feed, error) {
 	db, err := sql.Open("sqlite", dataSource(s.path, url.Values{
 		"_pragma": {"busy_timeout(5000)", "query_only(1)"},
+		"mode":    {"rw"}, // a file that is gone is not created
 	}))
 	if err != nil {
 		return nil, err

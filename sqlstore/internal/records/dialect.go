@@ -63,9 +63,9 @@ type Dialect struct {
 	Exists     string
 	Locker     func(Table) lock.SessionLocker
 
-	// Differs returns how the table that is there differs from the one that
-	// Migrations make, or nothing.
-	Differs func(ctx context.Context, tx *sql.Tx, t Table) ([]string, error)
+	// Differs returns how the table that is there differs from the one that the
+	// SQL of these files makes, or nothing.
+	Differs func(ctx context.Context, tx *sql.Tx, t Table, files []string) ([]string, error)
 }
 
 // render returns sql for this dialect and this table.

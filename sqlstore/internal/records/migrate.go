@@ -67,6 +67,7 @@ func (s *Store) migrations(versions *versionTable) ([]*goose.Migration, error) {
 		return nil, err
 	}
 	var all []*goose.Migration
+	var texts []string
 	for _, file := range files {
 		text, err := fs.ReadFile(s.dialect.Migrations, file.Name())
 		if err != nil {
@@ -77,12 +78,13 @@ func (s *Store) migrations(versions *versionTable) ([]*goose.Migration, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file.Name(), err)
 		}
-		query := s.Table.Render(string(text))
+		texts = append(texts, string(text))
+		upTo := slices.Clone(texts)
 		run := func(ctx context.Context, tx *sql.Tx) error {
-			if adopted, err := s.adopt(ctx, tx, versions); adopted || err != nil {
+			if adopted, err := s.adopt(ctx, tx, versions, upTo); adopted || err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, query)
+			_, err := tx.ExecContext(ctx, s.Table.Render(upTo[len(upTo)-1]))
 			return err
 		}
 		all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: run}, nil))
@@ -92,16 +94,19 @@ func (s *Store) migrations(versions *versionTable) ([]*goose.Migration, error) {
 
 var errDiffers = errors.New("the table exists already, but is another than Migrate creates")
 
-// adopt reports whether the table is there already, exactly as the migration
-// would create it.
-func (s *Store) adopt(ctx context.Context, tx *sql.Tx, versions *versionTable) (bool, error) {
+// adopt reports whether the table is there already, exactly as these files make
+// it, so that the last of them need not be executed.
+func (s *Store) adopt(ctx context.Context, tx *sql.Tx, versions *versionTable, files []string) (bool, error) {
 	var exists bool
 	err := tx.QueryRowContext(ctx, versions.exists, s.tableName("")).Scan(&exists)
 	if err != nil || !exists {
 		return false, err
 	}
-	differences, err := s.dialect.Differs(ctx, tx, s.Table)
+	differences, err := s.dialect.Differs(ctx, tx, s.Table, files)
 	if err == nil && len(differences) > 0 {
+		if len(files) > 1 { // it is as the files before make it, which were executed or adopted
+			return false, nil
+		}
 		err = fmt.Errorf("%w; if it is not for keys, set Options.Table: %s", errDiffers, strings.Join(differences, "; "))
 	}
 	return err == nil, err

@@ -39,7 +39,7 @@ var _ keyring.Store = (*Store)(nil)
 func New(db *sql.DB, d *Dialect, table string, logger *slog.Logger) (*Store, error) {
 	t, err := parseTable(cmp.Or(table, DefaultTable), d.Schemas)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", d.Package, err)
+		return nil, err
 	}
 	if logger == nil {
 		logger = slog.Default()
@@ -211,12 +211,8 @@ func (s *Store) exists(ctx context.Context, err error, r *auth.Record) error {
 	return err
 }
 
-// Update implements [keyring.Store]. Without a successor it is a single
-// statement. With one it is a transaction, which keeps the key from being
-// changed for at most 5 seconds if the client dies in the middle.
-//
-// If the database reports success but changed no row, Update returns an error
-// that says so. Reasons are row-level security, a trigger and a rule.
+// Update implements keyring.Store. If the database reports success but changed
+// no row, Update returns an error that says so.
 func (s *Store) Update(ctx context.Context, r, successor *auth.Record) error {
 	return s.wrap("update", s.update(ctx, r, successor))
 }

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -18,34 +17,33 @@ import (
 )
 
 // The heartbeat finds out that announcements no longer arrive, although nothing
-// fails. It proves three things: that this connection delivers, that the
-// triggers are in force, and that new connections lead to the same server.
+// fails.
 //
-// All instances share the proof. One connects anew, checks the table and sends
-// a beat. An instance that hears it on the connection that listens knows all
-// three. The author of the last beat sends the next one, a little earlier than
-// the others would. So the cost is one connection and one notification per
-// interval, and one delivery per instance.
+// All instances share it. One of them checks the table and sends a beat, on the
+// connection that listens. So an instance that hears it knows that its own
+// connection delivers, and that the triggers are in force. The author of the
+// last beat sends the next one, a little earlier than the others would. An
+// instance that hears nothing for an interval sends one itself, and must hear
+// that within the timeout. So the cost is one notification per interval, and
+// one delivery per instance.
 //
-// An instance that hears nothing for an interval sends a beat itself, and must
-// hear that within the timeout.
-//
-// In addition, each instance compares the server of its pool with the server
-// that it listens to, once per interval, and now and then that of a new
-// connection. For these no beat is sent, and only another server counts as a
-// failure.
+// After a failover, the old server may still run and deliver. So the author also
+// connects anew, once per interval, and compares the servers. If they differ, it
+// tells the others, which then do the same. Each instance does it once a minute
+// all the same, since an author can be mistaken. It also compares the server of
+// its pool, once per interval. In both cases only another server counts as a
+// failure, and not that there is no connection.
 
 const (
 	beatPrefix  = "beat "
+	doubt       = "doubt" // from an instance that has found another server
 	notifyQuery = "SELECT pg_notify($1, $2)"
 
-	// ownProof is how often each instance at least checks with a connection of
-	// its own. The beats of others may come from an instance that is mistaken.
-	ownProof = time.Minute
+	// ownCheck is how often each instance at least connects anew.
+	ownCheck = time.Minute
 )
 
-// A fault is a failure that does not go away by itself, and that a beat of
-// another instance does not disprove.
+// A fault is a failure that does not go away by itself.
 type fault struct{ text string }
 
 func (f *fault) Error() string { return f.text }
@@ -55,7 +53,7 @@ func isFault(err error) bool { return errors.As(err, new(*fault)) }
 // beat runs the heartbeat until it fails or ctx is done. It calls started after
 // the first proof.
 func (l *listener) beat(ctx context.Context, started func()) error {
-	if err := l.comparePool(ctx, true); isFault(err) {
+	if _, err := l.comparePool(ctx, true); isFault(err) {
 		return err
 	}
 	// A new connection that leads straight to the server needs no other proof.
@@ -102,28 +100,33 @@ func (l *listener) due() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	interval := float64(l.store.interval)
-	if strings.HasPrefix(l.last, beatPrefix+l.name) {
-		return l.heard.Add(time.Duration(0.5 * interval))
+	if l.isAuthor() {
+		return l.heard.Add(time.Duration(0.6 * interval))
 	}
 	// Jitter, so that not all of them notice at once that the author is gone.
 	return l.heard.Add(time.Duration((0.8 + 0.2*mathrand.Float64()) * interval))
 }
 
-// prove returns when a beat of this instance, or of another one, has arrived.
+// isAuthor reports whether the last beat was that of this instance. The caller
+// holds l.mu.
+func (l *listener) isAuthor() bool { return strings.HasPrefix(l.last, l.beatPrefix()) }
+
+func (l *listener) beatPrefix() string { return l.anyBeat() + l.name + " " }
+
+// anyBeat returns what a beat begins with, for the table of this instance. One
+// in another schema has the same channel.
+func (l *listener) anyBeat() string { return beatPrefix + l.table + " " }
+
+// prove sends a beat, and returns when it has arrived.
 func (l *listener) prove(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
-	beat := beatPrefix + l.name + " " + rand.Text()
-	before := l.expect(beat)
-	sendErr := l.sendBeat(ctx, beat, before)
-	if isFault(sendErr) {
-		return sendErr
+	beat := l.beatPrefix() + rand.Text()
+	l.expect(beat)
+	if err := l.sendBeat(ctx, beat); err != nil {
+		return err
 	}
-	for {
-		switch count, own := l.heardBeats(); {
-		case own, sendErr != nil && count > before: // another instance could do it
-			return nil
-		}
+	for !l.hasHeard() {
 		select {
 		case <-l.beats:
 		case <-ctx.Done():
@@ -131,64 +134,43 @@ func (l *listener) prove(ctx context.Context) error {
 			if !l.direct {
 				hint = "; through a pooler such as PgBouncer: set Options.WatchConfig to connect without it"
 			}
-			return fmt.Errorf("announcements do not arrive: %w%s", cmp.Or(sendErr, ctx.Err()), hint)
+			return fmt.Errorf("announcements do not arrive: %w%s", ctx.Err(), hint)
 		}
 	}
+	return nil
 }
 
-// expect sets the beat that this instance sends next. It returns how many beats
-// have been heard.
-func (l *listener) expect(beat string) int {
+// expect sets the beat that this instance sends next.
+func (l *listener) expect(beat string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.own, l.ownHeard = beat, false
-	return l.count
 }
 
-// heardBeats returns how many beats have been heard, and whether that of this
-// instance was one of them.
-func (l *listener) heardBeats() (count int, own bool) {
+func (l *listener) hasHeard() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.count, l.ownHeard
+	return l.ownHeard
 }
 
-// errHeard means that there is no need for another beat.
-var errHeard = errors.New("another instance was faster")
-
-// sendBeat checks the table on a new connection, and sends a beat. The error is
-// errHeard if more beats than before arrived first.
-//
-// If a new connection cannot be had, as from a server that is overloaded or has
-// none to spare, the one that listens sends the beat.
-func (l *listener) sendBeat(ctx context.Context, beat string, before int) error {
-	connecting, interrupt := context.WithCancel(ctx)
-	defer interrupt()
-	l.setInterrupt(interrupt)
-	conn, err := l.store.dial(connecting, l.store.timeout/2, nil)
-	l.setInterrupt(nil)
-	if err == nil {
-		defer hangUp(conn)
-	}
-	if count, _ := l.heardBeats(); count > before {
-		return errHeard
-	}
-	if err != nil {
+// sendBeat sends a beat on the connection that listens, or on another one if
+// there is a pooler in between: it could deliver what it gets on the same
+// connection, and nothing else.
+func (l *listener) sendBeat(ctx context.Context, beat string) error {
+	if l.direct {
 		l.sendItself(beat)
+		return nil
+	}
+	conn, err := l.store.dial(ctx, l.store.timeout, nil)
+	if err != nil {
 		return err
 	}
+	defer hangUp(conn)
 	if err := l.check(ctx, conn); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, notifyQuery, l.store.channel(), beat)
 	return err
-}
-
-// setInterrupt sets what the next beat calls.
-func (l *listener) setInterrupt(f context.CancelFunc) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.interrupt = f
 }
 
 // checkQuery returns what is wrong with the table $1, or "". Its triggers must
@@ -218,7 +200,7 @@ func (l *listener) check(ctx context.Context, conn *pgx.Conn) error {
 	if wrong != "" {
 		return &fault{wrong}
 	}
-	server, err := l.store.identity(ctx, conn)
+	server, _, err := l.store.identity(ctx, conn)
 	if err == nil && server != l.server {
 		err = &fault{"new connections lead to another server or database, or the table was replaced"}
 	}
@@ -231,44 +213,64 @@ func (l *listener) check(ctx context.Context, conn *pgx.Conn) error {
 const identityQuery = `SELECT concat_ws(' ', to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'),
 	current_database(), to_regclass($1)::oid)`
 
-func (s *Store) identity(ctx context.Context, conn *pgx.Conn) (id string, err error) {
-	err = conn.QueryRow(ctx, identityQuery, s.keys.Table.Quoted("")).Scan(&id)
-	return id, err
+// identity also returns the OID of the table.
+func (s *Store) identity(ctx context.Context, conn *pgx.Conn) (server, table string, err error) {
+	err = conn.QueryRow(ctx, identityQuery, s.keys.Table.Quoted("")).Scan(&server)
+	return server, server[strings.LastIndexByte(server, ' ')+1:], err
 }
 
 // compare compares servers until it finds another one or ctx is done.
 func (l *listener) compare(ctx context.Context) error {
-	interval := l.store.interval
-	next := time.Now().Add(time.Duration(mathrand.Float64() * float64(ownProof)))
+	begin := time.Now()
+	next := begin.Add(time.Duration(mathrand.Float64() * float64(ownCheck)))
 	for {
-		timer := time.NewTimer(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(interval)))
+		timer := time.NewTimer(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(l.store.interval)))
+		doubted := false
 		select {
 		case <-timer.C:
+		case <-l.doubts:
+			timer.Stop()
+			doubted = true
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
 		}
-		own := time.Now().After(next)
-		if err := l.comparePool(ctx, own); isFault(err) {
+		// A connection that was in use during a failover is idle soon.
+		discarded, err := l.comparePool(ctx, doubted || time.Since(begin) < settling)
+		if isFault(err) {
 			return err
 		}
-		if own {
+		if discarded > 0 {
+			l.reset() // what lookups have read there may be old
+		}
+		if now := time.Now(); doubted || l.leads() || now.After(next) {
 			if err := l.compareNew(ctx); isFault(err) {
 				return err
 			}
-			next = time.Now().Add(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(ownProof)))
+			next = now.Add(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(ownCheck)))
 		}
 	}
 }
 
+// settling is how long after the start all idle connections of the pool are
+// compared, each time. Later, to touch them would keep them from being closed
+// by SetConnMaxIdleTime.
+const settling = 30 * time.Second
+
+func (l *listener) leads() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isAuthor()
+}
+
 // comparePool returns a fault if the *sql.DB leads to another server. Any other
 // error says only that the pool could not answer. It looks at one connection,
-// or at all that are idle.
+// or at all that are idle. It returns how many it has discarded.
 //
 // After a failover, the pool may hold connections to the old server, if that
 // still runs. Those that are idle are discarded. Only if a new one leads to
 // another server too, that is a fault.
-func (l *listener) comparePool(ctx context.Context, all bool) error {
+func (l *listener) comparePool(ctx context.Context, all bool) (discarded int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.store.timeout)
 	defer cancel()
 	db := l.store.db
@@ -282,21 +284,22 @@ func (l *listener) comparePool(ctx context.Context, all bool) error {
 	for n := 0; ; n++ {
 		conn, err := db.Conn(ctx)
 		if err != nil {
-			return err
+			return discarded, err
 		}
 		var server string
 		err = conn.QueryRowContext(ctx, identityQuery, l.store.keys.Table.Quoted("")).Scan(&server)
 		if err == nil && server != l.server {
 			discard(conn)
+			discarded++
 			if n > open && len(good) == 0 {
-				return &fault{"the *sql.DB leads to another server, database or table than the connection that listens"}
+				return discarded, &fault{"the *sql.DB leads to another server, database or table than the connection that listens"}
 			}
 			all = true
 			continue
 		}
 		good = append(good, conn)
 		if err != nil || !all || n >= open || db.Stats().Idle == 0 {
-			return err
+			return discarded, err
 		}
 	}
 }

@@ -22,21 +22,27 @@ type listener struct {
 	notify func(auth.Change)
 	name   string // of this listener, at the start of its beats
 	server string // what identity returned on conn
+	table  string // its OID
 	direct bool   // there is no pooler between conn and the server
 
 	// beats gets one whenever a beat is heard, if nobody has taken the last.
 	beats chan struct{}
 
+	// doubts gets one whenever another instance has found another server.
+	doubts chan struct{}
+
+	state   sync.Mutex // held while WatchStarted and WatchLost are reported
+	on      bool       // the last of them was WatchStarted
+	stopped bool
+
 	mu       sync.Mutex
 	heard    time.Time // when the last beat arrived
 	last     string    // that beat
-	count    int       // of all beats
 	own      string    // the last beat that this listener sent
 	ownHeard bool      // it has arrived
 
-	interrupt context.CancelFunc // called when a beat is heard, if not nil
-	wake      context.CancelFunc // ends the wait of run for a notification
-	send      string             // a beat that run is to send itself
+	wake context.CancelFunc // ends the wait of run for a notification
+	send string             // a beat that run is to send itself
 }
 
 // channel is what the triggers notify. A table with the same name in another
@@ -46,7 +52,7 @@ func (s *Store) channel() string { return s.keys.Table.Name + "_changed" }
 
 // newListener connects and sends LISTEN. Each address gets that long.
 func (s *Store) newListener(ctx context.Context, each time.Duration, notify func(auth.Change)) (*listener, error) {
-	l := &listener{store: s, notify: notify, name: rand.Text(), beats: make(chan struct{}, 1)}
+	l := &listener{store: s, notify: notify, name: rand.Text(), beats: make(chan struct{}, 1), doubts: make(chan struct{}, 1)}
 	var err error
 	if l.conn, err = s.connect(ctx, each, l.receive); err != nil {
 		return nil, err
@@ -66,7 +72,7 @@ func (l *listener) begin(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if l.server, err = l.store.identity(ctx, l.conn); err != nil {
+	if l.server, l.table, err = l.store.identity(ctx, l.conn); err != nil {
 		return err
 	}
 	// A pooler makes up the process ID that a client gets when it connects.
@@ -94,17 +100,10 @@ func (l *listener) run(ctx context.Context, logger *slog.Logger) (started bool, 
 	var background sync.WaitGroup
 	defer background.Wait() // to close connections may take a second, so this comes last
 	defer fail(nil)
-	begun := make(chan struct{}, 1) // holds a value until WatchStarted or WatchLost is reported
-	begun <- struct{}{}
 	background.Go(func() {
 		err := l.beat(ctx, func() {
-			select {
-			case <-begun:
-				started = true
-				l.notify(auth.Change{Kind: auth.WatchStarted})
+			if l.start() {
 				logger.Debug("sqlstore/postgres: watching for changes")
-				begun <- struct{}{}
-			case <-ctx.Done():
 			}
 		})
 		if err != nil {
@@ -113,9 +112,11 @@ func (l *listener) run(ctx context.Context, logger *slog.Logger) (started bool, 
 	})
 	err = l.receiveAll(ctx)
 	fail(err)
-	<-begun // started does not change any more
-	if started {
-		l.notify(auth.Change{Kind: auth.WatchLost})
+	started = l.stop()
+	if isFault(err) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		l.conn.Exec(ctx, notifyQuery, l.store.channel(), doubt)
 	}
 	return started, err
 }
@@ -187,17 +188,55 @@ func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
 	if n.Channel != l.store.channel() {
 		return
 	}
-	if strings.HasPrefix(n.Payload, beatPrefix) {
-		l.hear(n.Payload)
+	switch {
+	case strings.HasPrefix(n.Payload, beatPrefix):
+		if strings.HasPrefix(n.Payload, l.anyBeat()) {
+			l.hear(n.Payload)
+		}
+		return
+	case n.Payload == doubt:
+		signal(l.doubts)
+		return
+	case n.Payload == "all": // a TRUNCATE
+		l.reset()
 		return
 	}
 	var hash auth.Hash
 	if b, err := hex.DecodeString(n.Payload); err == nil && len(b) == len(hash) {
 		copy(hash[:], b)
 		l.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
-		return
 	}
-	if n.Payload == "all" { // a TRUNCATE
+}
+
+// start reports WatchStarted, unless stop was called.
+func (l *listener) start() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	if !l.stopped {
+		l.on = true
+		l.notify(auth.Change{Kind: auth.WatchStarted})
+	}
+	return l.on
+}
+
+// stop reports WatchLost if the watch had started, and returns whether it had.
+// Nothing is reported afterwards.
+func (l *listener) stop() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	started := l.on
+	l.on, l.stopped = false, true
+	if started {
+		l.notify(auth.Change{Kind: auth.WatchLost})
+	}
+	return started
+}
+
+// reset makes a cache discard all copies, unless it has none yet.
+func (l *listener) reset() {
+	l.state.Lock()
+	defer l.state.Unlock()
+	if l.on {
 		l.notify(auth.Change{Kind: auth.WatchLost})
 		l.notify(auth.Change{Kind: auth.WatchStarted})
 	}
@@ -208,13 +247,14 @@ func (l *listener) hear(beat string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heard, l.last = time.Now(), beat
-	l.count++
 	l.ownHeard = l.ownHeard || beat == l.own
-	if l.interrupt != nil {
-		l.interrupt()
-	}
+	signal(l.beats)
+}
+
+// signal sends a value, unless the last one was not taken yet.
+func signal(c chan struct{}) {
 	select {
-	case l.beats <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

@@ -482,7 +482,7 @@ func actAs(t *testing.T, conn *sql.Conn, actor string) {
 	if onPostgres(t) {
 		execute(t, conn, "SELECT set_config('insigner.by', 'by:' || $1, false)", actor)
 	} else {
-		execute(t, conn, "INSERT INTO api_keys_actor VALUES ($1)", actor)
+		execute(t, conn, "INSERT INTO api_keys_actor (made_by) VALUES ($1)", actor)
 	}
 }
 

@@ -30,7 +30,8 @@ CREATE TABLE "api_keys" (
     updated_at   timestamptz                        -- NULL: not known
         CHECK (updated_at > '0001-01-01 00:00:00+00' AND updated_at < '10000-01-01 00:00:00+00'),
     updated_by   text        NOT NULL DEFAULT '',
-    revision     bigint      NOT NULL DEFAULT 1,    -- one more with each change
+    revision     bigint      NOT NULL DEFAULT 1     -- one more with each change
+        CHECK (revision BETWEEN 0 AND 9007199254740992),
     expires_at   timestamptz                        -- NULL: never
         CHECK (expires_at > '0001-01-01 00:00:00+00' AND expires_at < '10000-01-01 00:00:00+00'),
     disabled_at  timestamptz                        -- NULL: not disabled
@@ -79,7 +80,7 @@ CREATE INDEX "api_keys_events_at_idx" ON "api_keys_events" (at);
 --
 -- For all others, such as psql, this does it. So a program that read the row
 -- before cannot overwrite the change. A use is no change.
-CREATE FUNCTION "api_keys_revise"() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION "api_keys_revise"() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     NEW.revision := OLD.revision + 1;
     NEW.updated_at := pg_catalog.now();
@@ -103,13 +104,19 @@ CREATE TRIGGER "api_keys_before_update" BEFORE UPDATE ON "api_keys"
 -- Writes an event for each change, with the rights of its owner. Nobody else may
 -- create a trigger that calls it.
 CREATE FUNCTION "api_keys_record"() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET bytea_output = 'hex' AS $$
 DECLARE
     actor text := substr(nullif(current_setting('insigner.by', true), ''), 4); -- without "by:"; NULL if nobody is named
     copied text; -- the actor, according to the row that logical replication copies
     statement text := format('INSERT INTO %I.%I (at, kind, key_id, owner, made_by, role, revision, before, after)',
         TG_TABLE_SCHEMA, TG_TABLE_NAME || '_events');
 BEGIN
+    -- Else a trigger on the table of another role would run that role's code with
+    -- the rights of the owner.
+    IF EXISTS (SELECT FROM pg_class WHERE relowner <> current_user::regrole AND oid IN (TG_RELID,
+        to_regclass(format('%I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME || '_events')))) THEN
+        RAISE EXCEPTION 'the table, its events and the function % have several owners', TG_NAME;
+    END IF;
     IF TG_OP = 'TRUNCATE' THEN
         EXECUTE statement || format(
             $q$ SELECT now(), 'deleted', id, owner, $1, session_user, revision, to_jsonb(k), NULL FROM %I.%I k $q$,
@@ -160,7 +167,7 @@ CREATE TRIGGER "api_keys_record_truncate" BEFORE TRUNCATE ON "api_keys"
 
 -- Tells the instances that cache these keys. They hear it when the transaction
 -- is committed. A use is not told: it would empty every cache.
-CREATE FUNCTION "api_keys_notify"() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION "api_keys_notify"() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
         PERFORM pg_catalog.pg_notify('api_keys_changed', 'all');

@@ -60,6 +60,9 @@ const partsQuery = `
 		WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))
 			AND c.relname IN ($1::text, $1::text || '_events')),
 	parts AS (
+		SELECT format('owner of %s is %s', rels.relname, pg_get_userbyid(relowner)) AS part
+		FROM rels JOIN pg_class c ON c.oid = rels.oid
+	UNION ALL
 		SELECT concat('column ', relname, '.', attname, ' ', format_type(atttypid, atttypmod),
 			(SELECT ' COLLATE ' || quote_ident(collname) FROM pg_collation c JOIN pg_type t ON t.oid = atttypid
 				WHERE c.oid = attcollation AND attcollation <> typcollation),
@@ -78,7 +81,7 @@ const partsQuery = `
 			pg_get_triggerdef(t.oid))
 		FROM rels JOIN pg_trigger t ON tgrelid = rels.oid WHERE NOT tgisinternal
 	UNION ALL
-		SELECT format('function %s: %s %s %s%s', proname, prosecdef, proconfig, md5(prosrc),
+		SELECT format('function %s of %s: %s %s %s%s', proname, pg_get_userbyid(proowner), prosecdef, proconfig, md5(prosrc),
 			CASE WHEN prosecdef AND has_function_privilege('public', oid, 'EXECUTE') THEN ', and anybody may call it' END)
 		FROM pg_proc
 		WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))

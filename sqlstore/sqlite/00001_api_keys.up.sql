@@ -72,7 +72,10 @@ CREATE INDEX "api_keys_events_at_idx" ON "api_keys_events" (at);
 -- A program that changes keys inserts the actor here, and deletes it at the end
 -- of its transaction. It also sets updated_at and updated_by, and counts the
 -- revision up. For all others, such as the sqlite3 shell, a trigger does it.
-CREATE TABLE "api_keys_actor" (made_by TEXT NOT NULL) STRICT;
+CREATE TABLE "api_keys_actor" (
+    one     INTEGER PRIMARY KEY DEFAULT 1 CHECK (one = 1),
+    made_by TEXT NOT NULL
+) STRICT;
 
 -- Each scope is a text, and so is each value of the metadata.
 CREATE TRIGGER "api_keys_check_insert" BEFORE INSERT ON "api_keys"
@@ -105,7 +108,7 @@ BEGIN
         CASE WHEN EXISTS (SELECT 1 FROM "api_keys_actor") THEN NEW.created_by ELSE 'sql:' END,
         NEW.revision, NULL,
         json_object('id', NEW.id, 'hash', lower(hex(NEW.hash)), 'hint', NEW.hint, 'name', NEW.name,
-            'owner', NEW.owner, 'scopes', NEW.scopes, 'metadata', NEW.metadata,
+            'owner', NEW.owner, 'scopes', '' || NEW.scopes, 'metadata', NEW.metadata,
             'created_at', NEW.created_at, 'created_by', NEW.created_by,
             'updated_at', NEW.updated_at, 'updated_by', NEW.updated_by, 'revision', NEW.revision,
             'expires_at', NEW.expires_at, 'disabled_at', NEW.disabled_at,
@@ -119,7 +122,7 @@ BEGIN
     SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER), 'deleted', OLD.id, OLD.owner,
         coalesce((SELECT made_by FROM "api_keys_actor"), 'sql:'), OLD.revision,
         json_object('id', OLD.id, 'hash', lower(hex(OLD.hash)), 'hint', OLD.hint, 'name', OLD.name,
-            'owner', OLD.owner, 'scopes', OLD.scopes, 'metadata', OLD.metadata,
+            'owner', OLD.owner, 'scopes', '' || OLD.scopes, 'metadata', OLD.metadata,
             'created_at', OLD.created_at, 'created_by', OLD.created_by,
             'updated_at', OLD.updated_at, 'updated_by', OLD.updated_by, 'revision', OLD.revision,
             'expires_at', OLD.expires_at, 'disabled_at', OLD.disabled_at,
@@ -150,14 +153,14 @@ BEGIN
         END,
         NEW.id, NEW.owner, NEW.updated_by, NEW.revision,
         json_object('id', OLD.id, 'hash', lower(hex(OLD.hash)), 'hint', OLD.hint, 'name', OLD.name,
-            'owner', OLD.owner, 'scopes', OLD.scopes, 'metadata', OLD.metadata,
+            'owner', OLD.owner, 'scopes', '' || OLD.scopes, 'metadata', OLD.metadata,
             'created_at', OLD.created_at, 'created_by', OLD.created_by,
             'updated_at', OLD.updated_at, 'updated_by', OLD.updated_by, 'revision', OLD.revision,
             'expires_at', OLD.expires_at, 'disabled_at', OLD.disabled_at,
             'revoked_at', OLD.revoked_at, 'last_used_at', OLD.last_used_at,
             'rotated_from', OLD.rotated_from, 'rotated_to', OLD.rotated_to, 'chain', OLD.chain),
         json_object('id', NEW.id, 'hash', lower(hex(NEW.hash)), 'hint', NEW.hint, 'name', NEW.name,
-            'owner', NEW.owner, 'scopes', NEW.scopes, 'metadata', NEW.metadata,
+            'owner', NEW.owner, 'scopes', '' || NEW.scopes, 'metadata', NEW.metadata,
             'created_at', NEW.created_at, 'created_by', NEW.created_by,
             'updated_at', NEW.updated_at, 'updated_by', NEW.updated_by, 'revision', NEW.revision,
             'expires_at', NEW.expires_at, 'disabled_at', NEW.disabled_at,
@@ -195,14 +198,14 @@ BEGIN
         END,
         N.id, N.owner, N.updated_by, N.revision,
         json_object('id', OLD.id, 'hash', lower(hex(OLD.hash)), 'hint', OLD.hint, 'name', OLD.name,
-            'owner', OLD.owner, 'scopes', OLD.scopes, 'metadata', OLD.metadata,
+            'owner', OLD.owner, 'scopes', '' || OLD.scopes, 'metadata', OLD.metadata,
             'created_at', OLD.created_at, 'created_by', OLD.created_by,
             'updated_at', OLD.updated_at, 'updated_by', OLD.updated_by, 'revision', OLD.revision,
             'expires_at', OLD.expires_at, 'disabled_at', OLD.disabled_at,
             'revoked_at', OLD.revoked_at, 'last_used_at', OLD.last_used_at,
             'rotated_from', OLD.rotated_from, 'rotated_to', OLD.rotated_to, 'chain', OLD.chain),
         json_object('id', N.id, 'hash', lower(hex(N.hash)), 'hint', N.hint, 'name', N.name, 'owner', N.owner,
-            'scopes', N.scopes, 'metadata', N.metadata, 'created_at', N.created_at,
+            'scopes', '' || N.scopes, 'metadata', N.metadata, 'created_at', N.created_at,
             'created_by', N.created_by, 'updated_at', N.updated_at, 'updated_by', N.updated_by,
             'revision', N.revision, 'expires_at', N.expires_at, 'disabled_at', N.disabled_at,
             'revoked_at', N.revoked_at, 'last_used_at', N.last_used_at,

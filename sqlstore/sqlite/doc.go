@@ -53,9 +53,10 @@
 // A trigger writes an event in the transaction of each change:
 // [keyring.Event.By] is the actor, or "sql:". A new last use is no event.
 //
-// SQLite calls no trigger for a row that INSERT OR REPLACE deletes. If the new
-// row has the same id, the deletion has an event all the same. If it has only
-// the same hash, it has none.
+// SQLite calls no trigger for a row that INSERT OR REPLACE or UPDATE OR REPLACE
+// deletes. The deletion has an event only if the new row has the same id, and
+// the events of the old one are still there. Watch discards all copies after
+// such statements.
 //
 // # Watching
 //

@@ -53,7 +53,7 @@ var dialect = &records.Dialect{
 
 	By:     "%s",
 	Delete: "DELETE FROM {table} WHERE id = $1 AND hash = $2 AND $3 IS NOT NULL",
-	Begin:  "INSERT INTO {table_actor} (made_by) VALUES ($1)",
+	Begin:  "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
 	End:    "DELETE FROM {table_actor}",
 
 	Touch: `UPDATE {table} SET last_used_at = used.at

@@ -2,7 +2,6 @@
 package pgbouncer_test
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"log/slog"
@@ -46,15 +45,6 @@ func await(t testing.TB, what string, f func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for: %s", what)
 		}
-	}
-}
-
-func execute(t testing.TB, db interface {
-	ExecContext(context.Context, string, ...any) (sql.Result, error)
-}, query string, args ...any) {
-	t.Helper()
-	if _, err := db.ExecContext(context.Background(), query, args...); err != nil {
-		t.Fatalf("%s: %v", query, err)
 	}
 }
 

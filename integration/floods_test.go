@@ -51,7 +51,7 @@ var floods = []flood{
 	{"one valid key", 600, nil, 0}, // the header is that of floodEnv
 }
 
-// What a server with the default options stays under, whatever the flood. The
+// What a server with the default options stays under in each flood. The
 // server has a goroutine for each stream that is open: 250 for each connection.
 const (
 	poolSize      = 20

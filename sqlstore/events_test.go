@@ -300,3 +300,48 @@ func TestEventsAreAChain(t *testing.T) {
 		}
 	})
 }
+
+// A trigger that another role creates for its own table does not run code of
+// that role with the rights of the owner.
+func TestRecordOfAnotherOwner(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	newPostgres(t, dsn, nil)
+	db := openPostgres(t, dsn)
+	role := "evil_" + strings.Trim(quoteName(dsn), `"`)
+	execute(t, db, `GRANT EXECUTE ON FUNCTION api_keys_record() TO PUBLIC; CREATE ROLE "`+role+`" LOGIN;
+		CREATE SCHEMA evil AUTHORIZATION "`+role+`"; GRANT SELECT ON api_keys, api_keys_events TO "`+role+`"`) // as after pg_restore --no-acl
+	t.Cleanup(func() { execute(t, openPostgres(t, dsn), `DROP SCHEMA evil CASCADE; DROP OWNED BY "`+role+`"; DROP ROLE "`+role+`"`) })
+	as := openPostgres(t, strings.Replace(dsn, "postgres@", role+"@", 1))
+	execute(t, as, `CREATE TABLE evil.x (LIKE public.api_keys); CREATE TABLE evil.x_events (LIKE public.api_keys_events);
+		CREATE TRIGGER t AFTER INSERT ON evil.x FOR EACH ROW EXECUTE FUNCTION public.api_keys_record()`)
+	hash := newRecord().Hash
+	insert := func(db *sql.DB) error {
+		_, err := db.ExecContext(t.Context(), `INSERT INTO evil.x (id, hash, hint, name, owner, scopes, metadata, created_at,
+			created_by, updated_by, revision, rotated_from, rotated_to, chain)
+			VALUES ('a', $1, '', '', '', '[]', '{}', now(), '', '', 1, '', '', '')`, hash[:])
+		return err
+	}
+	err := insert(as)
+	if err == nil || !strings.Contains(err.Error(), "several owners") {
+		t.Errorf("an insert into a table of another role: %v, want that it is refused", err)
+	}
+	execute(t, db, "ALTER TABLE evil.x OWNER TO postgres") // and the events are still those of the role
+	if err := insert(db); err == nil || !strings.Contains(err.Error(), "several owners") {
+		t.Errorf("events in a table of another role: %v, want that it is refused", err)
+	}
+}
+
+// A notification of a TRUNCATE starts no watch.
+func TestTruncateStartsNoWatch(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn, nil), openPostgres(t, dsn)
+	execute(t, db, "ALTER TABLE api_keys DISABLE TRIGGER api_keys_on_update")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Watch(ctx, func(c auth.Change) { t.Errorf("reported %v", c) }) }()
+	for range 200 { // some of them while Watch listens and has not found the fault yet
+		execute(t, db, "SELECT pg_notify('api_keys_changed', 'all')")
+	}
+	cancel()
+	<-ended
+}

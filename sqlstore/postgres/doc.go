@@ -80,18 +80,21 @@
 // seconds by default. In that time a cache may still accept a key that was
 // revoked.
 //
-// For the heartbeat, one instance connects anew, checks the triggers and sends
-// an announcement. It proves for all instances that hear it that changes still
-// arrive. So the cost is one short connection per interval, however many
-// instances there are, and one message to each of them. Each instance also
-// compares, once per interval, the server of the *sql.DB with the one that it
-// listens to. If the *sql.DB is busy, this is left out.
+// All instances share the heartbeat. One of them checks the triggers and sends
+// an announcement, which proves to each instance that hears it that changes
+// still arrive. It also opens a new connection, to find out whether that leads
+// to another server. So the cost is one short connection and one announcement
+// per interval, however many instances there are, and one message to each of
+// them. Each instance also compares, once per interval, the server of the
+// *sql.DB with the one that it listens to, and discards idle connections that
+// lead to another one. If the *sql.DB is busy, this is left out.
 //
 // A TRUNCATE is reported as [auth.WatchLost] and [auth.WatchStarted]. The
 // heartbeat also finds that the table was dropped or replaced, that a trigger
 // is missing or is not ENABLE ALWAYS, and that a table inherits from it. It
 // does not see that somebody has disabled a trigger and enabled it again since
-// the last heartbeat, or has replaced the function that it calls.
+// the last heartbeat, or has replaced the function that it calls. Nor does it
+// see that announcements arrive late, as long as they arrive.
 //
 // Watch takes the password from a connection of the *sql.DB. If passwords
 // expire, as tokens of a cloud do, limit the life of connections by

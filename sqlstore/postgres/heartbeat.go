@@ -28,18 +28,18 @@ import (
 // one delivery per instance.
 //
 // After a failover, the old server may still run and deliver. So the author also
-// connects anew, once per interval, and compares the servers. If they differ, it
-// tells the others, which then do the same. Each instance does it once a minute
-// all the same, since an author can be mistaken. It also compares the server of
-// its pool, once per interval. In both cases only another server counts as a
-// failure, and not that there is no connection.
+// opens a new connection, once per interval, and compares the servers. If they
+// differ, it tells the others, which then do the same. Each instance does it
+// once a minute all the same, since an author can be mistaken. It also compares
+// the server of its pool, once per interval. In both cases only another server
+// counts as a failure, and not that there is no connection.
 
 const (
 	beatPrefix  = "beat "
 	doubt       = "doubt" // from an instance that has found another server
 	notifyQuery = "SELECT pg_notify($1, $2)"
 
-	// ownCheck is how often each instance at least connects anew.
+	// ownCheck is how often each instance at least opens a new connection.
 	ownCheck = time.Minute
 )
 

@@ -310,7 +310,9 @@ func TestRecordOfAnotherOwner(t *testing.T) {
 	role := "evil_" + strings.Trim(quoteName(dsn), `"`)
 	execute(t, db, `GRANT EXECUTE ON FUNCTION api_keys_record() TO PUBLIC; CREATE ROLE "`+role+`" LOGIN;
 		CREATE SCHEMA evil AUTHORIZATION "`+role+`"; GRANT SELECT ON api_keys, api_keys_events TO "`+role+`"`) // as after pg_restore --no-acl
-	t.Cleanup(func() { execute(t, openPostgres(t, dsn), `DROP SCHEMA evil CASCADE; DROP OWNED BY "`+role+`"; DROP ROLE "`+role+`"`) })
+	t.Cleanup(func() {
+		execute(t, openPostgres(t, dsn), `DROP SCHEMA evil CASCADE; DROP OWNED BY "`+role+`"; DROP ROLE "`+role+`"`)
+	})
 	as := openPostgres(t, strings.Replace(dsn, "postgres@", role+"@", 1))
 	execute(t, as, `CREATE TABLE evil.x (LIKE public.api_keys); CREATE TABLE evil.x_events (LIKE public.api_keys_events);
 		CREATE TRIGGER t AFTER INSERT ON evil.x FOR EACH ROW EXECUTE FUNCTION public.api_keys_record()`)

@@ -375,3 +375,21 @@ func TestSQLiteWatchGap(t *testing.T) {
 	for w.next().Kind != auth.RecordChanged {
 	}
 }
+
+// If the file is replaced, the Store still uses the old one. Nothing is promised
+// then.
+func TestSQLiteWatchReplacedFile(t *testing.T) {
+	path := sqliteFile(t)
+	s, _ := newSQLite(t, path)
+	other := sqliteFile(t)
+	newSQLite(t, other)
+	w := watch(t, s)
+	must(t, os.Rename(other, path))
+	w.expect(lost)
+	again, err := sqlite.New(openSQLite(t, path), &onFile)
+	must(t, err)
+	watch(t, again).end() // one that uses the new file
+	if got := w.all(); len(got) > 0 {
+		t.Errorf("reported %v, want nothing", got)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -361,6 +362,58 @@ func wantPrevented(t *testing.T, s store, r *auth.Record) {
 		}
 	}
 	wantMissing(t, s, successor.Hash)
+}
+
+// A trigger that keeps a key from being revoked or disabled makes an error of it.
+func TestKeptState(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	s, db := newPostgres(t, dsn, nil), openPostgres(t, dsn)
+	execute(t, db, `CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN NEW.revoked_at := OLD.revoked_at; NEW.disabled_at := OLD.disabled_at; RETURN NEW; END';
+		CREATE TRIGGER keep BEFORE UPDATE ON api_keys FOR EACH ROW EXECUTE FUNCTION keep()`)
+	for what, change := range map[string]func(r *auth.Record){
+		"revoked":  func(r *auth.Record) { r.RevokedAt = r.CreatedAt },
+		"disabled": func(r *auth.Record) { r.DisabledAt = r.CreatedAt },
+	} {
+		err := s.Update(t.Context(), changed(inserted(t, s), change), nil)
+		if err == nil || !strings.Contains(err.Error(), "trigger") {
+			t.Errorf("a key that is not %s after all: Update returns %v, want an error that names a trigger", what, err)
+		}
+	}
+	must(t, s.Update(t.Context(), changed(inserted(t, s), func(r *auth.Record) { r.Name = "other" }), nil))
+}
+
+// A key with the greatest revision can be used, changed and revoked, also with
+// SQL.
+func TestGreatestRevision(t *testing.T) {
+	onEach(t, func(t *testing.T, s store, db *sql.DB) {
+		for what, revoke := range map[string]func(r *auth.Record) error{
+			"the library": func(r *auth.Record) error {
+				return keyring.NewManager(s, nil).Unconfined("test").Revoke(t.Context(), r.ID)
+			},
+			"SQL": func(r *auth.Record) error {
+				_, err := db.Exec("UPDATE api_keys SET revoked_at = created_at WHERE id = $1", r.ID)
+				return err
+			},
+		} {
+			r := newRecord()
+			r.Revision = math.MaxInt64
+			must(t, s.Insert(t.Context(), r.Clone()))
+			must(t, s.Touch(t.Context(), map[string]time.Time{r.ID: time.Now()}))
+			if err := revoke(r); err != nil {
+				t.Errorf("%s does not revoke it: %v", what, err)
+				continue
+			}
+			now, err := s.Get(t.Context(), r.ID)
+			must(t, err)
+			if now.RevokedAt.IsZero() {
+				t.Errorf("after %s: it is not revoked", what)
+			}
+			if now.Revision != math.MinInt64 {
+				t.Errorf("after %s: the revision is %d, want %d", what, now.Revision, int64(math.MinInt64))
+			}
+		}
+	})
 }
 
 // A successor that the database does not insert leaves the old key as it was.

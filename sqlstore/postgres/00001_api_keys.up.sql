@@ -30,8 +30,7 @@ CREATE TABLE "api_keys" (
     updated_at   timestamptz                        -- NULL: not known
         CHECK (updated_at > '0001-01-01 00:00:00+00' AND updated_at < '10000-01-01 00:00:00+00'),
     updated_by   text        NOT NULL DEFAULT '',
-    revision     bigint      NOT NULL DEFAULT 1     -- one more with each change
-        CHECK (revision BETWEEN 0 AND 9007199254740992),
+    revision     bigint      NOT NULL DEFAULT 1,    -- one more with each change
     expires_at   timestamptz                        -- NULL: never
         CHECK (expires_at > '0001-01-01 00:00:00+00' AND expires_at < '10000-01-01 00:00:00+00'),
     disabled_at  timestamptz                        -- NULL: not disabled
@@ -78,11 +77,12 @@ CREATE INDEX "api_keys_events_at_idx" ON "api_keys_events" (at);
 -- its transaction: SET LOCAL insigner.by = 'by:alice'. It also sets updated_at
 -- and updated_by, and counts the revision up.
 --
--- For all others, such as psql, this does it. So a program that read the row
+-- For all others, such as psql, this does it. After the greatest revision comes
+-- the smallest, as in Go, so that a key with it can be revoked. So a program that read the row
 -- before cannot overwrite the change. A use is no change.
 CREATE FUNCTION "api_keys_revise"() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    NEW.revision := OLD.revision + 1;
+    NEW.revision := CASE WHEN OLD.revision < 9223372036854775807 THEN OLD.revision + 1 ELSE -9223372036854775808 END;
     NEW.updated_at := pg_catalog.now();
     NEW.updated_by := pg_catalog.concat('sql:', session_user);
     RETURN NEW;
@@ -91,7 +91,7 @@ $$;
 
 CREATE TRIGGER "api_keys_before_update" BEFORE UPDATE ON "api_keys"
     FOR EACH ROW WHEN (
-        (NEW.revision <> OLD.revision + 1 OR coalesce(current_setting('insigner.by', true), '') = '') AND
+        (NEW.revision - OLD.revision::numeric NOT IN (1, -18446744073709551615) OR coalesce(current_setting('insigner.by', true), '') = '') AND
         (OLD.id, OLD.hash, OLD.hint, OLD.name, OLD.owner, OLD.scopes, OLD.metadata, OLD.created_at, OLD.created_by,
             OLD.updated_at, OLD.updated_by, OLD.revision, OLD.expires_at, OLD.disabled_at, OLD.revoked_at,
             OLD.rotated_from, OLD.rotated_to, OLD.chain)

@@ -36,7 +36,7 @@ import (
 
 const (
 	beatPrefix  = "beat "
-	doubt       = "doubt" // from an instance that has found another server
+	doubtPrefix = "doubt " // of an instance that has found another server
 	notifyQuery = "SELECT pg_notify($1, $2)"
 
 	// ownCheck is how often each instance at least opens a new connection.
@@ -69,7 +69,8 @@ func (l *listener) beat(ctx context.Context, started func()) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel(nil)
-	background.Go(func() { cancel(l.compare(ctx)) })
+	background.Go(func() { cancel(l.comparePools(ctx)) })
+	background.Go(func() { cancel(l.compareServers(ctx)) })
 	for {
 		timer := time.NewTimer(time.Until(l.due()))
 		select {
@@ -219,37 +220,59 @@ func (s *Store) identity(ctx context.Context, conn *pgx.Conn) (server, table str
 	return server, server[strings.LastIndexByte(server, ' ')+1:], err
 }
 
-// compare compares servers until it finds another one or ctx is done.
-func (l *listener) compare(ctx context.Context) error {
-	begin := time.Now()
-	next := begin.Add(time.Duration(mathrand.Float64() * float64(ownCheck)))
-	for {
-		timer := time.NewTimer(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(l.store.interval)))
-		doubted := false
-		select {
-		case <-timer.C:
-		case <-l.doubts:
-			timer.Stop()
-			doubted = true
-		case <-ctx.Done():
-			timer.Stop()
+// comparePools compares the server of the pool once per interval, until it finds
+// another one or ctx is done.
+func (l *listener) comparePools(ctx context.Context) error {
+	for begin := time.Now(); ; {
+		if l.pause(ctx, nil); ctx.Err() != nil {
 			return ctx.Err()
 		}
 		// A connection that was in use during a failover is idle soon.
-		discarded, err := l.comparePool(ctx, doubted || time.Since(begin) < settling)
+		discarded, err := l.comparePool(ctx, time.Since(begin) < settling)
 		if isFault(err) {
 			return err
 		}
 		if discarded > 0 {
 			l.reset() // what lookups have read there may be old
 		}
-		if now := time.Now(); doubted || l.leads() || now.After(next) {
-			if err := l.compareNew(ctx); isFault(err) {
-				return err
-			}
-			next = now.Add(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(ownCheck)))
-		}
 	}
+}
+
+// compareServers compares the server of a new connection, until it finds another
+// one or ctx is done.
+func (l *listener) compareServers(ctx context.Context) error {
+	next := time.Now().Add(time.Duration(mathrand.Float64() * float64(ownCheck)))
+	var last time.Time
+	for {
+		doubted := l.pause(ctx, l.doubts)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		now := time.Now()
+		doubted = doubted && now.Sub(last) > l.store.interval/2 // anybody can send doubts
+		if !doubted && !l.leads() && now.Before(next) {
+			continue
+		}
+		if err := l.compareNew(ctx); isFault(err) {
+			return err
+		}
+		last = now
+		next = now.Add(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(ownCheck)))
+	}
+}
+
+// pause waits for about an interval, or until ctx is done or something arrives.
+// It reports whether something arrived.
+func (l *listener) pause(ctx context.Context, arrives <-chan struct{}) bool {
+	timer := time.NewTimer(time.Duration((0.9 + 0.1*mathrand.Float64()) * float64(l.store.interval)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-arrives:
+		return true
+	}
+	return false
 }
 
 // settling is how long after the start all idle connections of the pool are

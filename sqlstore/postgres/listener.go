@@ -46,8 +46,8 @@ type listener struct {
 }
 
 // channel is what the triggers notify. A table with the same name in another
-// schema notifies the same channel. That costs a cache a few lookups and does
-// no harm.
+// schema notifies the same channel. That costs a cache a few lookups. What
+// listeners send to each other holds the OID of the table.
 func (s *Store) channel() string { return s.keys.Table.Name + "_changed" }
 
 // newListener connects and sends LISTEN. Each address gets that long.
@@ -113,10 +113,10 @@ func (l *listener) run(ctx context.Context, logger *slog.Logger) (started bool, 
 	err = l.receiveAll(ctx)
 	fail(err)
 	started = l.stop()
-	if isFault(err) {
+	if started && isFault(err) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		l.conn.Exec(ctx, notifyQuery, l.store.channel(), doubt)
+		l.conn.Exec(ctx, notifyQuery, l.store.channel(), doubtPrefix+l.table)
 	}
 	return started, err
 }
@@ -194,8 +194,10 @@ func (l *listener) receive(_ *pgconn.PgConn, n *pgconn.Notification) {
 			l.hear(n.Payload)
 		}
 		return
-	case n.Payload == doubt:
-		signal(l.doubts)
+	case strings.HasPrefix(n.Payload, doubtPrefix):
+		if n.Payload == doubtPrefix+l.table {
+			signal(l.doubts)
+		}
 		return
 	case n.Payload == "all": // a TRUNCATE
 		l.reset()

@@ -84,7 +84,8 @@ var dialect = &records.Dialect{
 	Package: "sqlstore/postgres",
 	Schemas: true,
 
-	By: "substr(set_config('insigner.by', 'by:' || %s::text, true), 4)",
+	By:   "substr(set_config('insigner.by', 'by:' || %s::text, true), 4)",
+	Same: "IS NOT DISTINCT FROM",
 	Delete: `DELETE FROM {table} WHERE id = $1 AND hash = $2
 		AND set_config('insigner.by', 'by:' || $3::text, true) IS NOT NULL`,
 

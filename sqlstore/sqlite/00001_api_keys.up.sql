@@ -133,7 +133,8 @@ END;
 
 -- An update by a program that counts the revision up. A use is no change.
 CREATE TRIGGER "api_keys_record_update" AFTER UPDATE ON "api_keys"
-WHEN EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision = OLD.revision + 1 AND
+WHEN EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision =
+    CASE OLD.revision WHEN 9223372036854775807 THEN -9223372036854775808 ELSE OLD.revision + 1 END AND
     (OLD.id, OLD.hash, OLD.hint, OLD.name, OLD.owner, OLD.scopes, OLD.metadata, OLD.created_at,
         OLD.created_by, OLD.expires_at, OLD.disabled_at, OLD.revoked_at, OLD.rotated_from, OLD.rotated_to,
         OLD.chain)
@@ -169,9 +170,11 @@ BEGIN
 END;
 
 -- Any other update. It counts the revision up, so that a program that read the
--- row before cannot overwrite the change.
+-- row before cannot overwrite the change. After the greatest revision comes the
+-- smallest, as in Go, so that a key with it can be revoked.
 CREATE TRIGGER "api_keys_revise" AFTER UPDATE ON "api_keys"
-WHEN NOT (EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision = OLD.revision + 1) AND (
+WHEN NOT (EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision =
+    CASE OLD.revision WHEN 9223372036854775807 THEN -9223372036854775808 ELSE OLD.revision + 1 END) AND (
     NEW.revision < OLD.revision OR
     NEW.updated_by <> 'sql:' AND (OLD.updated_at, OLD.updated_by) IS NOT (NEW.updated_at, NEW.updated_by) OR
     (OLD.id, OLD.hash, OLD.hint, OLD.name, OLD.owner, OLD.scopes, OLD.metadata, OLD.created_at,
@@ -183,7 +186,7 @@ WHEN NOT (EXISTS (SELECT 1 FROM "api_keys_actor") AND NEW.revision = OLD.revisio
         NEW.chain))
 BEGIN
     UPDATE "api_keys" SET
-        revision = OLD.revision + 1,
+        revision = CASE OLD.revision WHEN 9223372036854775807 THEN -9223372036854775808 ELSE OLD.revision + 1 END,
         updated_at = CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER),
         updated_by = 'sql:'
     WHERE id = NEW.id;

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ type Options struct {
 type Store struct {
 	keys *records.Store
 	path string // of the file
+	file os.FileInfo
 }
 
 var (
@@ -52,6 +54,7 @@ var dialect = &records.Dialect{
 	Numbered:     "?", // "$1" would be a parameter with a name
 
 	By:     "%s",
+	Same:   "IS",
 	Delete: "DELETE FROM {table} WHERE id = $1 AND hash = $2 AND $3 IS NOT NULL",
 	Begin:  "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
 	End:    "DELETE FROM {table_actor}",
@@ -126,6 +129,9 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 	s := &Store{keys: keys}
 	err = db.QueryRow("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&s.path)
 	if err != nil {
+		return nil, err
+	}
+	if s.file, err = os.Stat(s.path); err != nil {
 		return nil, err
 	}
 	keys.Turn = turnOf(s.path).wait

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/insigner/auth"
@@ -95,6 +96,8 @@ type feed struct {
 	db    *sql.DB
 	conn  *sql.Conn
 	table records.Table
+	path  string
+	file  os.FileInfo // of the database that the Store uses
 
 	begun   bool
 	version int64 // PRAGMA data_version, which changes with each commit of another connection
@@ -115,7 +118,7 @@ func (s *Store) openFeed(ctx context.Context) (*feed, error) {
 		db.Close()
 		return nil, err
 	}
-	return &feed{db: db, conn: conn, table: s.keys.Table}, nil
+	return &feed{db: db, conn: conn, table: s.keys.Table, path: s.path, file: s.file}, nil
 }
 
 func (f *feed) close() {
@@ -123,11 +126,18 @@ func (f *feed) close() {
 	f.db.Close()
 }
 
-// errGap means that events are missing, or that the file was replaced.
-var errGap = errors.New("the events have a gap")
+var (
+	// errGap means that events are missing.
+	errGap = errors.New("the events have a gap")
+
+	errReplaced = errors.New("the file was removed or replaced; open the database again")
+)
 
 // poll returns the hashes that the new events name.
 func (f *feed) poll(ctx context.Context) (hashes []auth.Hash, err error) {
+	if file, err := os.Stat(f.path); err != nil || !os.SameFile(file, f.file) {
+		return nil, errReplaced
+	}
 	var version int64
 	if err := f.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
 		return nil, err

@@ -25,6 +25,9 @@ type Dialect struct {
 	// the parameter. It also tells the triggers who makes the change.
 	By string
 
+	// Same is the operator that compares two values, of which either may be NULL.
+	Same string
+
 	// Delete removes the row with the ID $1 and the hash $2, and tells the
 	// triggers that the actor $3 does it.
 	Delete string
@@ -91,11 +94,15 @@ type queries struct {
 }
 
 func (d *Dialect) queries(t Table) queries {
-	var parameters, changes []string
+	var parameters, changes, kept []string
 	for i, c := range columns {
 		parameters = append(parameters, d.parameter(c.actor && c.fixed, i+1))
 		if !c.fixed {
-			changes = append(changes, c.name+" = "+d.parameter(c.actor, len(changes)+3))
+			p := d.parameter(c.actor, len(changes)+3)
+			changes = append(changes, c.name+" = "+p)
+			if c.name == "revoked_at" || c.name == "disabled_at" {
+				kept = append(kept, c.name+" "+d.Same+" "+p)
+			}
 		}
 	}
 	render := func(sql string) string { return d.render(sql, t) }
@@ -105,7 +112,7 @@ func (d *Dialect) queries(t Table) queries {
 		insert: render("INSERT INTO {table} (" + columnNames() +
 			") VALUES (" + strings.Join(parameters, ", ") + ")"),
 		update: render("UPDATE {table} SET " + strings.Join(changes, ", ") +
-			" WHERE id = $1 AND revision = $2 RETURNING hash, revision"),
+			" WHERE id = $1 AND revision = $2 RETURNING hash, revision, " + strings.Join(kept, " AND ")),
 		remove:   render(d.Delete),
 		touch:    render(d.Touch),
 		hash:     render("SELECT hash FROM {table} WHERE id = $1"),

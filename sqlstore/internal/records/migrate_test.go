@@ -43,6 +43,7 @@ var twoSteps = &records.Dialect{
 	Package:  "test",
 	Numbered: "?",
 	By:       "%s",
+	Same:     "IS",
 	Migrations: fstest.MapFS{
 		"00001_first.up.sql":  {Data: []byte(first)},
 		"00002_second.up.sql": {Data: []byte(second)},

@@ -271,9 +271,10 @@ func (s *Store) change(ctx context.Context, q querier, r *auth.Record, args []an
 	var n int
 	var hash []byte
 	var revision int64
+	var kept bool // that it is revoked or disabled, or is not
 	for rows.Next() {
 		n++
-		if err := rows.Scan(&hash, &revision); err != nil {
+		if err := rows.Scan(&hash, &revision, &kept); err != nil {
 			return auth.Hash{}, err
 		}
 	}
@@ -288,6 +289,8 @@ func (s *Store) change(ctx context.Context, q querier, r *auth.Record, args []an
 		return auth.Hash{}, fmt.Errorf("%d rows have the ID %q", n, r.ID)
 	case revision != r.Revision:
 		return auth.Hash{}, fmt.Errorf("the database kept revision %d of record %q: %w", revision, r.ID, errPrevented)
+	case !kept:
+		return auth.Hash{}, fmt.Errorf("the database kept revoked_at or disabled_at of record %q: %w", r.ID, errPrevented)
 	}
 	var stored auth.Hash
 	copy(stored[:], hash)

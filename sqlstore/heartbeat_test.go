@@ -41,6 +41,7 @@ func author(beat string) string { return strings.Fields(beat)[1] }
 
 // One instance sends the heartbeat for all. When it ends, another one does.
 func TestHeartbeatIsShared(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dsn := pgtest.DSN(t)
 	newPostgres(t, dsn, nil)
 	heard := heartbeats(t, dsn)

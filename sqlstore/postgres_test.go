@@ -313,6 +313,7 @@ func TestPostgresCrashInRotation(t *testing.T) {
 // A client dies without closing its connection, between any two messages that a
 // call sends. What it locked does not stay locked: others can change the key.
 func TestPostgresClientDies(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dsn := pgtest.DSN(t)
 	s := newPostgres(t, dsn, nil)
 	u, err := url.Parse(dsn)

@@ -38,17 +38,24 @@ type flood struct {
 	clients int
 	header  func() string // Authorization; may be empty
 	leaves  time.Duration // a client hangs up after up to that time, if it is not 0
+	bare    bool          // the server checks no key: what the flood costs without auth
+	streams int           // the server's HTTP2.MaxConcurrentStreams, if it is not 0
 }
 
 func madeUp() string { return "Bearer " + auth.Scheme{}.NewKey().Reveal() }
 
 var floods = []flood{
-	{"none", 0, nil, 0},
-	{"made-up keys", 600, madeUp, 0},
-	{"made-up keys, hanging up", 600, madeUp, 3 * time.Millisecond},
-	{"streams opened and reset", 600, madeUp, 200 * time.Microsecond},
-	{"missing keys", 600, func() string { return "" }, 0},
-	{"one valid key", 600, nil, 0}, // the header is that of floodEnv
+	{"none", 0, nil, 0, false, 0},
+	{"made-up keys", 600, madeUp, 0, false, 0},
+	{"made-up keys, bare", 600, madeUp, 0, true, 0},
+	{"made-up keys, hanging up", 600, madeUp, 3 * time.Millisecond, false, 0},
+	{"made-up keys, hanging up, bare", 600, madeUp, 3 * time.Millisecond, true, 0},
+	{"streams opened and reset", 600, madeUp, 200 * time.Microsecond, false, 0},
+	{"streams opened and reset, bare", 600, madeUp, 200 * time.Microsecond, true, 0},
+	{"made-up keys, hanging up, 32 streams", 600, madeUp, 3 * time.Millisecond, false, 32},
+	{"streams opened and reset, 32 streams", 600, madeUp, 200 * time.Microsecond, false, 32},
+	{"missing keys", 600, func() string { return "" }, 0, false, 0},
+	{"one valid key", 600, nil, 0, false, 0}, // the header is that of floodEnv
 }
 
 // What a server with the default options stays under in each flood. The
@@ -64,7 +71,8 @@ const (
 // the URL, a valid key and the duration, separated by spaces.
 const floodEnv = "INTEGRATION_FLOOD"
 
-// runFlood sends requests until the time is over, and prints how many.
+// runFlood sends requests until the time is over and the server has answered
+// one, and prints how many.
 func runFlood(spec string) {
 	var number int
 	var url, key string
@@ -77,9 +85,14 @@ func runFlood(spec string) {
 	if header == nil {
 		header = func() string { return "Bearer " + key }
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds*float64(time.Second)))
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
 	var sent atomic.Int64
+	time.AfterFunc(time.Duration(seconds*float64(time.Second)), func() {
+		for sent.Load() == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+	})
 	var clients sync.WaitGroup
 	for range floodConns {
 		if f.leaves > 0 {
@@ -222,8 +235,13 @@ func withstand(t testing.TB, number int, d time.Duration) floodResult {
 	uses := keyring.NewLastUsedRecorder(store, &keyring.LastUsedOptions{Logger: silent})
 	defer uses.Close()
 	a := auth.New(cached, &auth.Options{Logger: slog.New(slog.DiscardHandler), OnDecision: uses.OnDecision})
-	server := httptest.NewUnstartedServer(a.Middleware(auth.Require("documents.read")(http.HandlerFunc(list))))
+	var handler http.Handler = http.HandlerFunc(list)
+	if !floods[number].bare {
+		handler = a.Middleware(auth.Require("documents.read")(handler))
+	}
+	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
+	server.Config.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: floods[number].streams}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
@@ -289,6 +307,10 @@ func withstand(t testing.TB, number int, d time.Duration) floodResult {
 				t.Errorf("Revoke: %v", err)
 			}
 			result.revoke = append(result.revoke, time.Since(start))
+			if floods[number].bare {
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
 			// It is new here, so the database has to be asked.
 			if status, err := send(context.Background(), client, server.URL, header); status != 401 && status != 503 {
 				t.Errorf("a revoked key: %d, %v", status, err)
@@ -374,6 +396,9 @@ func (r *floodResult) check(t testing.TB, f flood) {
 // to a revoked key is wrong.
 func TestFloods(t *testing.T) {
 	for i, f := range floods {
+		if f.bare || f.streams > 0 { // for the benchmark
+			continue
+		}
 		t.Run(f.name, func(t *testing.T) {
 			r := withstand(t, i, 3*time.Second)
 			r.check(t, f)
@@ -382,12 +407,13 @@ func TestFloods(t *testing.T) {
 }
 
 // BenchmarkFloods measures valid keys and revocations during a flood of 30
-// seconds. Server, flood and database share the machine.
+// seconds, and what the same flood does to a server that checks no key. Server,
+// flood and database share the machine.
 //
 //	go test -run '^$' -bench Floods -benchtime 1x .
 func BenchmarkFloods(b *testing.B) {
 	for i, f := range floods {
-		b.Run(strings.ReplaceAll(f.name, " ", "-"), func(b *testing.B) {
+		b.Run(strings.NewReplacer(",", "", " ", "-").Replace(f.name), func(b *testing.B) {
 			for b.Loop() {
 				r := withstand(b, i, 30*time.Second)
 				r.check(b, f)

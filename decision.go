@@ -50,9 +50,17 @@ func (d Decision) KeyID() string {
 	return d.record.ID
 }
 
+// Owner returns the owner of the key's record, or "" if the record is not known.
+func (d Decision) Owner() string {
+	if d.record == nil {
+		return ""
+	}
+	return d.record.Owner
+}
+
 // Record returns a copy of the key's record, and whether it is known. It is
 // known if the key passed, and if it was refused because it is revoked,
-// disabled or expired, or lacks a scope. KeyID is cheaper.
+// disabled or expired, or lacks a scope. KeyID and Owner are cheaper.
 func (d Decision) Record() (Record, bool) {
 	if d.record == nil {
 		return Record{}, false

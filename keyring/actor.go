@@ -1,7 +1,6 @@
 package keyring
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -74,19 +73,19 @@ func confined(a Actor, maxKeys int, maxLifetime time.Duration) permission {
 	p := permission{actor: a, maxKeys: maxKeys, maxLifetime: maxLifetime}
 	for _, prefix := range []string{staffPrefix, sqlPrefix} {
 		if strings.HasPrefix(a.Name, prefix) {
-			p.invalid = invalid("the name of the actor begins with %q", prefix)
+			p.invalid = invalid("Actor", "the name of the actor begins with %q", prefix)
 			return p
 		}
 	}
-	if p.invalid = checkText("name of the actor", a.Name); p.invalid == nil {
-		p.invalid = checkText("owner of the actor", a.Owner)
+	if p.invalid = checkText("Actor", "name of the actor", a.Name); p.invalid == nil {
+		p.invalid = checkText("Actor", "owner of the actor", a.Owner)
 	}
 	return p
 }
 
 func unconfined(by string) permission {
 	p := permission{actor: Actor{Name: staffPrefix + by}, unconfined: true}
-	p.invalid = checkText("name of the actor", p.actor.Name)
+	p.invalid = checkText("Actor", "name of the actor", p.actor.Name)
 	return p
 }
 
@@ -98,9 +97,9 @@ func (p *permission) act(now time.Time) error {
 	case p.unconfined:
 		return nil
 	case p.actor.Owner == "":
-		return invalid("the actor has no owner")
+		return invalid("Actor", "the actor has no owner")
 	case !expires.IsZero() && !timestamp(expires).After(now):
-		return invalid("the actor has expired")
+		return invalid("Actor", "the actor has expired")
 	}
 	return nil
 }
@@ -113,46 +112,47 @@ func (p *permission) see(owner string) bool {
 // owner returns the owner that asked stands for, in a Spec or a filter.
 func (p *permission) owner(asked string) (string, error) {
 	if p.unconfined {
-		return asked, checkText("owner", asked)
+		return asked, checkText("Owner", "owner", asked)
 	}
 	if asked != "" && asked != p.actor.Owner {
-		return "", invalid("the owner is not that of the actor")
+		return "", invalid("Owner", "the owner is not that of the actor")
 	}
 	return p.actor.Owner, nil
 }
 
-// grant returns an error if the actor does not cover one of scopes.
-func (p *permission) grant(scopes auth.Scopes) error {
-	for _, s := range scopes {
-		if !p.unconfined && !p.actor.Scopes.Covers(s) {
-			return &scopeError{s}
+// grant returns an error if the actor does not cover one of scopes. Field is
+// the argument that asks for them.
+func (p *permission) grant(field string, scopes auth.Scopes) error {
+	for i, s := range scopes {
+		if !p.holds(s) {
+			return notHeld(field, i, s)
 		}
 	}
 	return nil
 }
-
-// A scopeError is the refusal of a scope that the actor does not hold. It
-// speaks of the actor, not of the key that is managed.
-type scopeError struct{ scope auth.Scope }
-
-func (e *scopeError) Error() string {
-	return "the actor does not hold the scope " + quote(string(e.scope))
-}
-
-func (e *scopeError) Unwrap() error { return auth.ErrInsufficientScope }
 
 // change returns an error if the actor may not replace the scopes before by
 // after. A scope may stay, and what the old scopes covered may be listed.
 func (p *permission) change(before, after auth.Scopes) error {
-	for _, s := range after {
-		if slices.Contains(before, s) || before.Covers(s) {
-			continue
-		}
-		if err := p.grant(auth.Scopes{s}); err != nil {
-			return err
+	for i, s := range after {
+		if !slices.Contains(before, s) && !before.Covers(s) && !p.holds(s) {
+			return notHeld("Scopes", i, s)
 		}
 	}
 	return nil
+}
+
+func (p *permission) holds(s auth.Scope) bool { return p.unconfined || p.actor.Scopes.Covers(s) }
+
+// notHeld refuses scope i of a field. It speaks of the actor, not of the key
+// that is managed.
+func notHeld(field string, i int, s auth.Scope) error {
+	refused := invalid(field, "the actor does not hold the scope %s", quote(string(s)))
+	refused.sentinel = auth.ErrInsufficientScope
+	if field == "Scopes" {
+		refused.Element = strconv.Itoa(i)
+	}
+	return refused
 }
 
 // latest returns the latest expiry that the actor may set, or the zero time if
@@ -185,7 +185,7 @@ func (p *permission) expiry(asked, now time.Time) (time.Time, error) {
 	if expires.IsZero() {
 		return checkExpiry(limit, now)
 	}
-	return time.Time{}, invalid("the expiry is later than %s, the latest that is permitted", limit.Format(time.RFC3339))
+	return time.Time{}, invalid("ExpiresAt", "the expiry is later than %s, the latest that is permitted", limit.Format(time.RFC3339))
 }
 
 // changedExpiry is expiry for a key that expired at before so far. An earlier
@@ -257,56 +257,62 @@ func checkExpiry(t, now time.Time) (time.Time, error) {
 	case t.IsZero():
 		return time.Time{}, nil
 	case !expires.After(now):
-		return time.Time{}, invalid("the expiry is not in the future")
+		return time.Time{}, invalid("ExpiresAt", "the expiry is not in the future")
 	case expires.After(maxTime):
-		return time.Time{}, invalid("the expiry is after the year 9999 in UTC")
+		return time.Time{}, invalid("ExpiresAt", "the expiry is after the year 9999 in UTC")
 	}
 	return expires, nil
 }
 
 func checkName(name string) error {
 	visible := func(c rune) bool { return unicode.IsGraphic(c) && !unicode.IsSpace(c) }
-	if err := checkText("name", name); err != nil {
+	if err := checkText("Name", "name", name); err != nil {
 		return err
 	}
 	if !strings.ContainsFunc(name, visible) {
-		return invalid("the name is blank")
+		return invalid("Name", "the name is blank")
 	}
 	return nil
 }
 
 // checkText returns an error if a text of at most 255 bytes cannot be stored.
-func checkText(what, s string) error {
+// What is the word for field.
+func checkText(field, what, s string) error {
 	if len(s) > maxText {
-		return invalid("the %s has %d bytes; at most %d are permitted", what, len(s), maxText)
+		return invalid(field, "the %s has %d bytes; at most %d are permitted", what, len(s), maxText)
 	}
-	return checkUTF8(what, s)
-}
-
-// checkUTF8 returns an error if no database would take s.
-func checkUTF8(what, s string) error {
-	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		return invalid("the %s is not valid UTF-8, or holds a NUL", what)
+	if !storable(s) {
+		return notStorable(field, what)
 	}
 	return nil
+}
+
+// storable reports whether every database takes s.
+func storable(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
+
+func notStorable(field, what string) *ArgumentError {
+	return invalid(field, "the %s is not valid UTF-8, or holds a NUL", what)
 }
 
 // checkMetadata returns an error if after cannot replace before. What is in
 // before already is not checked again.
 func checkMetadata(before, after map[string]string) error {
+	const field = "Metadata"
 	for key, value := range after {
 		if old, ok := before[key]; ok && old == value {
 			continue
 		}
-		if err := cmp.Or(checkUTF8("metadata", key), checkUTF8("metadata", value)); err != nil {
-			return err
+		if !storable(key) || !storable(value) {
+			refused := notStorable(field, "metadata")
+			refused.Element = key
+			return refused
 		}
 	}
 	if n := len(after); n > max(maxMetadata, len(before)) {
-		return invalid("the metadata has %d entries; at most %d are permitted", n, maxMetadata)
+		return invalid(field, "the metadata has %d entries; at most %d are permitted", n, maxMetadata)
 	}
 	if n := metadataBytes(after); n > max(maxMetadataBytes, metadataBytes(before)) {
-		return invalid("the metadata has %d bytes; at most %d are permitted", n, maxMetadataBytes)
+		return invalid(field, "the metadata has %d bytes; at most %d are permitted", n, maxMetadataBytes)
 	}
 	return nil
 }
@@ -321,22 +327,21 @@ func metadataBytes(m map[string]string) (n int) {
 // checkScopes returns an error if after cannot replace before. A scope that is
 // in before already is not checked again.
 func checkScopes(catalog auth.Catalog, before, after auth.Scopes) error {
+	const field = "Scopes"
 	if n := len(after); n > max(maxScopes, len(before)) {
-		return invalid("the key has %d scopes; at most %d are permitted", n, maxScopes)
+		return invalid(field, "the key has %d scopes; at most %d are permitted", n, maxScopes)
 	}
-	for _, s := range after {
+	for i, s := range after {
 		if slices.Contains(before, s) {
 			continue
 		}
 		if err := catalog.Validate(s); err != nil {
-			return invalid("%s", strings.TrimPrefix(err.Error(), "auth: "))
+			refused := invalid(field, "%s", strings.TrimPrefix(err.Error(), "auth: "))
+			refused.Element = strconv.Itoa(i)
+			return refused
 		}
 	}
 	return nil
-}
-
-func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{ErrInvalidArgument}, args...)...)
 }
 
 // quote quotes what a caller asked for, unless it could be a key in the wrong

@@ -101,10 +101,10 @@ func (k *Keyring) fromSpec(spec Spec, now time.Time) (*auth.Record, auth.Key, er
 	key := scheme.NewKey()
 	if text := spec.Key.Reveal(); text != "" {
 		if !k.may.unconfined {
-			return nil, auth.Key{}, invalid("this Keyring does not take a Spec.Key")
+			return nil, auth.Key{}, invalid("Key", "this Keyring does not take a Spec.Key")
 		}
 		if key, err = scheme.ParseKey(text); err != nil {
-			return nil, auth.Key{}, invalid("the Spec.Key is not a key of this Scheme")
+			return nil, auth.Key{}, invalid("Key", "the Spec.Key is not a key of this Scheme")
 		}
 	}
 	if err := checkName(spec.Name); err != nil {
@@ -119,7 +119,7 @@ func (k *Keyring) fromSpec(spec Spec, now time.Time) (*auth.Record, auth.Key, er
 	if _, err := checkExpiry(spec.ExpiresAt, now); err != nil {
 		return nil, auth.Key{}, err
 	}
-	if err := k.may.grant(spec.Scopes); err != nil {
+	if err := k.may.grant("Scopes", spec.Scopes); err != nil {
 		return nil, auth.Key{}, err
 	}
 	expires, err := k.may.expiry(spec.ExpiresAt, now)
@@ -240,11 +240,11 @@ func (k *Keyring) update(r *auth.Record, change func(r *auth.Record) error, now 
 	asked = asked.Clone() // change may have kept what it got
 	switch name := changedFixedField(r, asked); {
 	case name != "":
-		return invalid("Update does not change %s", name)
+		return invalid(name, "Update does not change %s", name)
 	case asked.Revision != r.Revision, !asked.UpdatedAt.Equal(r.UpdatedAt), asked.UpdatedBy != r.UpdatedBy:
-		return invalid("Update sets Revision, UpdatedAt and UpdatedBy itself")
+		return invalid("Revision", "Update sets Revision, UpdatedAt and UpdatedBy itself")
 	case !asked.LastUsedAt.Equal(r.LastUsedAt):
-		return invalid("Update does not change LastUsedAt")
+		return invalid("LastUsedAt", "Update does not change LastUsedAt")
 	}
 	if asked.Name != r.Name {
 		if err := checkName(asked.Name); err != nil {
@@ -268,7 +268,7 @@ func (k *Keyring) update(r *auth.Record, change func(r *auth.Record) error, now 
 		return err
 	}
 	if later(expires, r.ExpiresAt) {
-		if err := k.may.grant(asked.Scopes); err != nil {
+		if err := k.may.grant("ExpiresAt", asked.Scopes); err != nil {
 			return err
 		}
 	}
@@ -296,7 +296,7 @@ func (k *Keyring) update(r *auth.Record, change func(r *auth.Record) error, now 
 //     as Options.MaxKeys.
 func (k *Keyring) Rotate(ctx context.Context, id string, grace time.Duration) (auth.Record, auth.Key, error) {
 	if grace < 0 || grace > MaxGrace {
-		err := invalid("the grace is %v; it must be between 0 and %v", grace, MaxGrace)
+		err := invalid("Grace", "the grace is %v; it must be between 0 and %v", grace, MaxGrace)
 		return auth.Record{}, auth.Key{}, failed("rotate key", err)
 	}
 	var key auth.Key
@@ -323,7 +323,7 @@ func (k *Keyring) rotate(
 	if err := r.Check(now); err != nil {
 		return nil, auth.Key{}, err
 	}
-	if err := k.may.grant(r.Scopes); err != nil {
+	if err := k.may.grant("", r.Scopes); err != nil {
 		return nil, auth.Key{}, err
 	}
 	if grace > 0 { // otherwise the number of keys does not grow
@@ -382,7 +382,7 @@ func (k *Keyring) Enable(ctx context.Context, id string) error {
 			return nil
 		}
 		r.DisabledAt = time.Time{}
-		return k.may.grant(r.Scopes)
+		return k.may.grant("", r.Scopes)
 	})
 }
 

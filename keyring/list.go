@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -28,7 +29,7 @@ func (k *Keyring) Get(ctx context.Context, id string) (auth.Record, error) {
 
 // get returns a copy of the record with that ID, if it exists for the actor.
 func (k *Keyring) get(ctx context.Context, id string) (*auth.Record, error) {
-	if id == "" || checkText("ID", id) != nil {
+	if id == "" || checkText("ID", "ID", id) != nil {
 		return nil, auth.ErrNotFound // no store would take it
 	}
 	r, err := k.manager.store.Get(ctx, id)
@@ -141,7 +142,9 @@ func (k *Keyring) query(f Filter) (Query, error) {
 	if err != nil {
 		return Query{}, err
 	}
-	if err := checkTexts(f.Chain, f.CreatedBy, f.Text, f.After.ID); err != nil {
+	err = cmp.Or(checkFilter("Chain", f.Chain), checkFilter("CreatedBy", f.CreatedBy),
+		checkFilter("Text", f.Text), checkFilter("After", f.After.ID))
+	if err != nil {
 		return Query{}, err
 	}
 	return Query{
@@ -159,11 +162,10 @@ func (k *Keyring) query(f Filter) (Query, error) {
 	}, nil
 }
 
-func checkTexts(texts ...string) error {
-	for _, text := range texts {
-		if err := checkUTF8("text of the filter", text); err != nil {
-			return err
-		}
+// checkFilter returns an error if no database would take a text of a filter.
+func checkFilter(field, text string) error {
+	if !storable(text) {
+		return notStorable(field, "text of the filter")
 	}
 	return nil
 }
@@ -359,7 +361,9 @@ func (k *Keyring) eventQuery(f EventFilter) (EventQuery, error) {
 	if err != nil {
 		return EventQuery{}, err
 	}
-	if err := checkTexts(f.KeyID, f.By, string(f.Kind), f.After); err != nil {
+	err = cmp.Or(checkFilter("KeyID", f.KeyID), checkFilter("By", f.By),
+		checkFilter("Kind", string(f.Kind)), checkFilter("After", f.After))
+	if err != nil {
 		return EventQuery{}, err
 	}
 	return EventQuery{

@@ -61,6 +61,9 @@
 //   - [ErrExists]: the key exists already,
 //   - [ErrConflict]: other changes were faster a hundred times.
 //
+// An [*ArgumentError] says which argument was refused, so that a form or an
+// endpoint can point at it.
+//
 // Any other error comes from the [Store] and is for the operator: do not show
 // it to a customer.
 //

@@ -35,7 +35,7 @@ var (
 
 	// ErrInvalidArgument means that the caller asked for something that cannot
 	// be, such as a key without a name. The text says what it is. It can be
-	// shown to the person who asked.
+	// shown to the person who asked. The error is an *ArgumentError as well.
 	ErrInvalidArgument = errors.New("keyring: invalid argument")
 )
 
@@ -50,6 +50,46 @@ func (e *ExistsError) Error() string { return ErrExists.Error() + ": " + e.Recor
 
 // Unwrap returns [ErrExists].
 func (e *ExistsError) Unwrap() error { return ErrExists }
+
+// An ArgumentError says which argument of a [Keyring] was refused. It matches
+// [ErrInvalidArgument], or [auth.ErrInsufficientScope] if it is a scope that
+// the actor does not hold.
+type ArgumentError struct {
+	// Field is the field of Spec, auth.Record, Filter or EventFilter, such as
+	// "Name", or "Grace". It is "Actor" if the actor can do nothing at all. It
+	// is empty if the key itself has a scope that the actor does not hold.
+	Field string
+
+	// Element is the part of the field: the position of a scope, from "0", or
+	// the key of an entry of the metadata. If empty, it is the whole field.
+	Element string
+
+	// Reason says what is wrong. It can be shown to the person who asked.
+	Reason string
+
+	sentinel error // if nil, ErrInvalidArgument
+}
+
+// Error returns the reason.
+func (e *ArgumentError) Error() string {
+	if e.sentinel != nil {
+		return e.Reason
+	}
+	return ErrInvalidArgument.Error() + ": " + e.Reason
+}
+
+// Unwrap returns the error that e matches.
+func (e *ArgumentError) Unwrap() error {
+	if e.sentinel != nil {
+		return e.sentinel
+	}
+	return ErrInvalidArgument
+}
+
+// invalid returns an ArgumentError about a field.
+func invalid(field, format string, args ...any) *ArgumentError {
+	return &ArgumentError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
 
 // A Store keeps the records that a [Manager] manages. It keeps what it is given
 // and decides nothing: whether a key is good is for [auth.Record.Check] to say,

@@ -1,0 +1,111 @@
+package keyapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/insigner/auth"
+)
+
+// A precondition is an If-Match or If-None-Match field. The zero precondition
+// is none.
+type precondition struct {
+	set  bool
+	any  bool     // "*"
+	tags []string // without W/, quotes and the suffix of a proxy
+}
+
+// precondition reads a field of the request (RFC 9110 sections 13.1.1 and
+// 13.1.2).
+func (c *call) precondition(field string) (precondition, error) {
+	values := c.r.Header.Values(field)
+	if len(values) == 0 {
+		return precondition{}, nil
+	}
+	p := precondition{set: true}
+	text := strings.Trim(strings.Join(values, ","), " \t")
+	if text == "*" {
+		p.any = true
+		return p, nil
+	}
+	malformed := c.badParameter(field, `The field is neither "*" nor a list of entity tags in quotes`)
+	for text != "" {
+		if text[0] == ',' || text[0] == ' ' || text[0] == '\t' {
+			text = text[1:]
+			continue
+		}
+		text = strings.TrimPrefix(text, "W/")
+		rest, ok := strings.CutPrefix(text, `"`)
+		if !ok {
+			return p, malformed
+		}
+		tag, rest, ok := strings.Cut(rest, `"`)
+		if !ok {
+			return p, malformed
+		}
+		after, _, _ := strings.Cut(rest, ",")
+		text = rest[len(after):]
+		if after = strings.Trim(after, " \t"); after != "" && withoutSuffix(after) != "" {
+			return p, malformed
+		}
+		p.tags = append(p.tags, withoutSuffix(tag))
+	}
+	if len(p.tags) == 0 {
+		return p, malformed
+	}
+	return p, nil
+}
+
+// withoutSuffix removes what proxies that compress add to an entity tag: a mark
+// and the name of a coding, as in "5-gzip", "5;br" or "5--gzip".
+func withoutSuffix(tag string) string {
+	stem := strings.TrimRight(tag, "abcdefghijklmnopqrstuvwxyz")
+	cut := strings.TrimRight(stem, "-;:+.")
+	if stem == tag || cut == stem {
+		return tag
+	}
+	return cut
+}
+
+// matches reports whether the field names that revision.
+func (p precondition) matches(revision int64) bool {
+	for _, tag := range p.tags {
+		if tag == strconv.FormatInt(revision, 10) {
+			return true
+		}
+	}
+	return p.any
+}
+
+// ifMatch returns a check of a revision against the If-Match of the request.
+func (c *call) ifMatch() (check func(r *auth.Record) error, err error) {
+	p, err := c.precondition("If-Match")
+	if err != nil {
+		return nil, err
+	}
+	return func(r *auth.Record) error {
+		if !p.set || p.matches(r.Revision) {
+			return nil
+		}
+		failed := c.problem(http.StatusPreconditionFailed, "PRECONDITION_FAILED",
+			"The key has been changed: it has another revision")
+		failed.Parameter = "If-Match"
+		return failed
+	}, nil
+}
+
+// checkIfMatch compares If-Match with the key as it is now.
+func (c *call) checkIfMatch() error {
+	check, err := c.ifMatch()
+	if err != nil || len(c.r.Header.Values("If-Match")) == 0 {
+		return err
+	}
+	r, err := c.keys.Get(c.r.Context(), c.id)
+	if err != nil {
+		return err
+	}
+	return check(&r)
+}
+
+func entityTag(r *auth.Record) string { return `"` + strconv.FormatInt(r.Revision, 10) + `"` }

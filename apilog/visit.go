@@ -1,0 +1,245 @@
+package apilog
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/felixge/httpsnoop"
+	"github.com/insigner/auth"
+)
+
+// statusClientClosed is the status of a request whose client left before an
+// answer. It is not registered, but common.
+const statusClientClosed = 499
+
+// A visit is a request while it is served, and its context.
+type visit struct {
+	context.Context
+	start  time.Time
+	path   string
+	status atomic.Int32 // of the answer; 0 if there is none yet
+	late   bool         // the client had left when the answer began
+	wrote  atomic.Int64
+	body   countedBody
+
+	mu           sync.Mutex
+	keyID, owner string
+	refusal      string // the Code of the last Decision
+	step         auth.Step
+	code         string // by SetCode
+}
+
+type visitKey struct{}
+
+// Value implements context.Context, without an allocation for the visit.
+func (v *visit) Value(key any) any {
+	if _, ok := key.(visitKey); ok {
+		return v
+	}
+	return v.Context.Value(key)
+}
+
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(visitKey{}).(*visit)
+	return v
+}
+
+func (v *visit) decided(d auth.Decision) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if id, owner := d.KeyID(), d.Owner(); id != "" || owner != "" {
+		v.keyID, v.owner = id, owner
+	}
+	v.refusal, v.step = d.Code, d.Step
+}
+
+func (v *visit) setCode(code string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.code = code
+}
+
+// Middleware records each request. It has to be the outermost handler, so that
+// it sees the status that the client gets. It hides nothing of the
+// ResponseWriter: streams, hijacking and deadlines work as without it.
+func (r *Recorder) Middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if r.skip != nil && r.skip(req) {
+			next.ServeHTTP(w, req)
+			return
+		}
+		v := &visit{Context: req.Context(), start: time.Now(), path: req.URL.Path}
+		inner := req.WithContext(v)
+		if req.Body != nil && req.Body != http.NoBody {
+			v.body.ReadCloser = req.Body
+			inner.Body = &v.body
+		}
+		returned := false
+		defer func() {
+			panicked := recover()
+			giveBack(req, inner)
+			aborted := panicked == http.ErrAbortHandler
+			r.record(v, w, inner, !returned && !aborted, aborted)
+			if panicked != nil {
+				panic(panicked)
+			}
+		}()
+		next.ServeHTTP(httpsnoop.Wrap(w, v.hooks()), inner)
+		returned = true
+	})
+}
+
+// giveBack copies what handlers set to the request that the server knows: the
+// route for outer handlers, and the files that the server removes.
+func giveBack(req, inner *http.Request) {
+	if inner.Pattern != req.Pattern {
+		req.Pattern = inner.Pattern
+	}
+	if inner.MultipartForm != req.MultipartForm {
+		req.MultipartForm = inner.MultipartForm
+	}
+}
+
+func (v *visit) hooks() httpsnoop.Hooks {
+	return httpsnoop.Hooks{
+		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
+			return func(code int) {
+				v.began(code)
+				next(code)
+			}
+		},
+		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
+			return func(b []byte) (int, error) {
+				v.began(http.StatusOK)
+				n, err := next(b)
+				v.wrote.Add(int64(n))
+				return n, err
+			}
+		},
+		ReadFrom: func(next httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
+			return func(src io.Reader) (int64, error) {
+				v.began(http.StatusOK)
+				n, err := next(src)
+				v.wrote.Add(n)
+				return n, err
+			}
+		},
+		Flush: func(next httpsnoop.FlushFunc) httpsnoop.FlushFunc {
+			return func() {
+				v.began(http.StatusOK)
+				next()
+			}
+		},
+		Hijack: func(next httpsnoop.HijackFunc) httpsnoop.HijackFunc {
+			return func() (net.Conn, *bufio.ReadWriter, error) {
+				conn, buf, err := next()
+				if err == nil {
+					v.began(http.StatusSwitchingProtocols)
+				}
+				return conn, buf, err
+			}
+		},
+	}
+}
+
+// began notes the status of the answer. Other informational ones than 101 are
+// followed by another (RFC 9110 section 15.2).
+func (v *visit) began(code int) {
+	if code < 200 && code != http.StatusSwitchingProtocols {
+		return
+	}
+	if v.status.CompareAndSwap(0, int32(code)) {
+		v.late = v.Context.Err() == context.Canceled
+	}
+}
+
+// record queues the entry of a request that was served. Failed says that the
+// handler did not return, aborted that it said so itself.
+func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, failed, aborted bool) {
+	e := Entry{
+		Time:          v.start.Round(0).UTC().Truncate(time.Microsecond),
+		Duration:      time.Since(v.start).Truncate(time.Microsecond),
+		Method:        r.cleaner.clean(req.Method, maxMethod),
+		Route:         r.cleaner.clean(req.Pattern, maxPath),
+		Path:          r.cleaner.clean(v.path, maxPath),
+		Status:        v.result(failed, aborted),
+		RequestBytes:  v.body.read.Load(),
+		ResponseBytes: v.wrote.Load(),
+		RequestID:     r.cleaner.clean(header(w.Header(), req.Header, "X-Request-Id"), maxRequestID),
+		UserAgent:     r.cleaner.clean(header(req.Header, nil, "User-Agent"), maxUserAgent),
+		RemoteAddr:    r.clientAddr(req),
+	}
+	if len(req.RequestURI) > maxPath { // both can be parts of it, and would keep it in memory
+		e.Method, e.Path = strings.Clone(e.Method), strings.Clone(e.Path)
+	}
+	v.mu.Lock()
+	e.KeyID, e.Owner = identity(v.keyID), identity(v.owner)
+	if e.Status >= 400 || v.step == auth.StepRecheck {
+		e.Code = v.refusal
+	}
+	if v.code != "" {
+		e.Code = v.code
+	}
+	v.mu.Unlock()
+	e.Code = r.cleaner.clean(e.Code, maxCode)
+	if r.queue.add(&e, v.start.Add(e.Duration)) {
+		r.writer.wake()
+	}
+}
+
+// result returns the status of the entry.
+func (v *visit) result(failed, aborted bool) int {
+	status, gone := int(v.status.Load()), v.Context.Err() == context.Canceled
+	switch {
+	case failed, aborted && !gone:
+		return http.StatusInternalServerError
+	case status == 0 && gone:
+		return statusClientClosed
+	case status == 0:
+		return http.StatusOK // as the server answers
+	case status >= 500 && v.late:
+		return statusClientClosed // the error of a handler whose client had left
+	}
+	return status
+}
+
+func (r *Recorder) clientAddr(req *http.Request) netip.Addr {
+	var addr netip.Addr
+	if r.remoteAddr != nil {
+		addr = r.remoteAddr(req)
+	} else if ap, err := netip.ParseAddrPort(req.RemoteAddr); err == nil {
+		addr = ap.Addr()
+	}
+	return addr.Unmap().WithZone("")
+}
+
+// header returns the first value of a field in canonical form, in one header or
+// another.
+func header(one, other http.Header, field string) string {
+	for _, h := range []http.Header{one, other} {
+		if values := h[field]; len(values) > 0 && values[0] != "" {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+// A countedBody counts what is read of the body of a request.
+type countedBody struct {
+	io.ReadCloser
+	read atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read.Add(int64(n))
+	return n, err
+}

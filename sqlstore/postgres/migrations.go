@@ -17,7 +17,7 @@ import (
 // tern and psql each run them. The table is api_keys. For another name, replace
 // it in the files: sed s/api_keys/my_keys/g.
 //
-//go:embed *.sql
+//go:embed *_api_keys.up.sql
 var Migrations embed.FS
 
 // Migrate creates the tables if they do not exist, and brings them up to date.
@@ -51,14 +51,14 @@ func (l advisoryLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// partsQuery returns a line for each part of the table $1, of its events and of
-// its functions, in the schema of the table $2: a column, constraint, index,
-// trigger or function.
+// partsQuery returns a line for each part of the table $1, of the tables that
+// belong to it and of its functions, in the schema of the table $2: a column,
+// constraint, index, trigger or function.
 const partsQuery = `
 	WITH rels AS (
 		SELECT c.oid, c.relname FROM pg_class c
 		WHERE c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))
-			AND c.relname IN ($1::text, $1::text || '_events')),
+			AND c.relname IN ($1::text, $1::text || '_events', $1::text || '_default')),
 	parts AS (
 		SELECT format('owner of %s is %s', rels.relname, pg_get_userbyid(relowner)) AS part
 		FROM rels JOIN pg_class c ON c.oid = rels.oid
@@ -72,6 +72,9 @@ const partsQuery = `
 			LEFT JOIN pg_attrdef ON adrelid = rels.oid AND adnum = attnum
 		WHERE attnum > 0 AND NOT attisdropped
 	UNION ALL
+		SELECT format('partition key of %s: %s', relname, pg_get_partkeydef(oid)) FROM rels
+		WHERE pg_get_partkeydef(oid) IS NOT NULL
+	UNION ALL
 		SELECT format('index %s', pg_get_indexdef(indexrelid)) FROM rels JOIN pg_index ON indrelid = rels.oid
 	UNION ALL
 		SELECT format('constraint %s: %s', conname, pg_get_constraintdef(c.oid))
@@ -81,11 +84,13 @@ const partsQuery = `
 			pg_get_triggerdef(t.oid))
 		FROM rels JOIN pg_trigger t ON tgrelid = rels.oid WHERE NOT tgisinternal
 	UNION ALL
-		SELECT format('function %s of %s: %s %s %s%s', proname, pg_get_userbyid(proowner), prosecdef, proconfig, md5(prosrc),
-			CASE WHEN prosecdef AND has_function_privilege('public', oid, 'EXECUTE') THEN ', and anybody may call it' END)
-		FROM pg_proc
+		SELECT format('function %s of %s: %s %s %s%s', proname, pg_get_userbyid(proowner), prosecdef, proconfig,
+			md5(replace(prosrc, quote_literal(nspname), '')),
+			CASE WHEN prosecdef AND has_function_privilege('public', p.oid, 'EXECUTE') THEN ', and anybody may call it' END)
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
 		WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass($2))
-			AND proname IN ($1::text || '_revise', $1::text || '_record', $1::text || '_notify'))
+			AND proname IN ($1::text || '_revise', $1::text || '_record', $1::text || '_notify', $1::text || '_prepare',
+				$1::text || '_expire'))
 	SELECT part FROM parts ORDER BY part`
 
 // differs returns which parts of the tables are missing, or are others than
@@ -128,7 +133,7 @@ func partsOf(ctx context.Context, tx *sql.Tx, t records.Table) ([]string, error)
 	}
 	defer rows.Close()
 	// The name of the schema may be the end of that of a table, as in keys.api_keys.
-	qualifier, err := regexp.Compile(`\b(ON|FUNCTION) (?:` + regexp.QuoteMeta(schema) + `|pg_temp(?:_\d+)?)\.`)
+	qualifier, err := regexp.Compile(`\b(ON|ONLY|FUNCTION) (?:` + regexp.QuoteMeta(schema) + `|pg_temp(?:_\d+)?)\.`)
 	if err != nil {
 		return nil, err
 	}

@@ -116,19 +116,12 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = new(Options)
 	}
-	if err := checkDriver(db); err != nil {
-		return nil, err
-	}
 	keys, err := records.New(db, dialect, opts.Table, opts.Logger)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPragmas(db); err != nil {
-		return nil, err
-	}
 	s := &Store{keys: keys}
-	err = db.QueryRow("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&s.path)
-	if err != nil {
+	if s.path, err = check(db); err != nil {
 		return nil, err
 	}
 	if s.file, err = os.Stat(s.path); err != nil {
@@ -136,6 +129,18 @@ func newStore(db *sql.DB, opts *Options) (*Store, error) {
 	}
 	keys.Turn = turnOf(s.path).wait
 	return s, nil
+}
+
+// check returns the path of the file, or what is wrong with db.
+func check(db *sql.DB) (path string, err error) {
+	if err := checkDriver(db); err != nil {
+		return "", err
+	}
+	if err := checkPragmas(db); err != nil {
+		return "", err
+	}
+	err = db.QueryRow("SELECT file FROM pragma_database_list WHERE name = 'main'").Scan(&path)
+	return path, err
 }
 
 // checkDriver returns an error if the driver is certainly another one. It may
@@ -213,7 +218,7 @@ func (s *Store) Events(ctx context.Context, q keyring.EventQuery) ([]keyring.Eve
 // and the sqlite3 shell each run them. The table is api_keys. For another name,
 // replace it in the files: sed s/api_keys/my_keys/g.
 //
-//go:embed *.sql
+//go:embed *_api_keys.up.sql
 var Migrations embed.FS
 
 // Migrate creates the tables if they do not exist, and brings them up to date.

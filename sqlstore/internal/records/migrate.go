@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -18,14 +19,29 @@ import (
 
 // Migrate creates the table, or adopts the one that another tool made from the
 // same files, and brings it up to date.
-func (s *Store) Migrate(ctx context.Context) error { return s.wrap("migrate", s.migrate(ctx)) }
+func (s *Store) Migrate(ctx context.Context) error {
+	m := Migration{DB: s.db, Dialect: s.dialect, Table: s.Table, Turn: s.Turn, Logger: s.Logger}
+	return s.wrap("migrate", m.Up(ctx))
+}
 
-func (s *Store) migrate(ctx context.Context) error {
-	versions, err := s.versionTable()
+// A Migration is that of a table, by the Migrations of a Dialect. Of the
+// Dialect it needs Package, Schemas and Numbered, and what is said of
+// Migrations there.
+type Migration struct {
+	DB      *sql.DB
+	Dialect *Dialect
+	Table   Table
+	Turn    func(context.Context) (end func(), err error) // as in Store
+	Logger  *slog.Logger
+}
+
+// Up creates the table, or adopts it, and brings it up to date.
+func (m *Migration) Up(ctx context.Context) error {
+	versions, err := m.versionTable()
 	if err != nil {
 		return err
 	}
-	migrations, err := s.migrations(versions)
+	migrations, err := m.migrations(versions)
 	if err != nil {
 		return err
 	}
@@ -33,17 +49,17 @@ func (s *Store) migrate(ctx context.Context) error {
 		goose.WithStore(versions),
 		goose.WithGoMigrations(migrations...),
 		goose.WithDisableGlobalRegistry(true), // which holds migrations of the caller
-		goose.WithSlog(s.Logger),
+		goose.WithSlog(m.Logger),
 	}
-	if s.dialect.Locker != nil {
-		opts = append(opts, goose.WithSessionLocker(s.dialect.Locker(s.Table)))
+	if m.Dialect.Locker != nil {
+		opts = append(opts, goose.WithSessionLocker(m.Dialect.Locker(m.Table)))
 	}
-	provider, err := goose.NewProvider(goose.DialectCustom, s.db, nil, opts...)
+	provider, err := goose.NewProvider(goose.DialectCustom, m.DB, nil, opts...)
 	if err != nil {
 		return err
 	}
-	if s.Turn != nil {
-		end, err := s.Turn(ctx)
+	if m.Turn != nil {
+		end, err := m.Turn(ctx)
 		if err != nil {
 			return err
 		}
@@ -53,23 +69,23 @@ func (s *Store) migrate(ctx context.Context) error {
 	// was faster, Up fails, and at the next attempt finds nothing to do.
 	for attempt := 1; ; attempt++ {
 		_, err = provider.Up(ctx)
-		if err == nil || s.dialect.Locker != nil || attempt == 20 || ctx.Err() != nil || errors.Is(err, errDiffers) {
+		if err == nil || m.Dialect.Locker != nil || attempt == 20 || ctx.Err() != nil || errors.Is(err, errDiffers) {
 			return err
 		}
 		time.Sleep(rand.N(50 * time.Millisecond))
 	}
 }
 
-// migrations returns the SQL in Migrations, with the name of the Store's table.
-func (s *Store) migrations(versions *versionTable) ([]*goose.Migration, error) {
-	files, err := fs.ReadDir(s.dialect.Migrations, ".")
+// migrations returns the SQL in Migrations, with the name of the table.
+func (m *Migration) migrations(versions *versionTable) ([]*goose.Migration, error) {
+	files, err := fs.ReadDir(m.Dialect.Migrations, ".")
 	if err != nil {
 		return nil, err
 	}
 	var all []*goose.Migration
 	var texts []string
 	for _, file := range files {
-		text, err := fs.ReadFile(s.dialect.Migrations, file.Name())
+		text, err := fs.ReadFile(m.Dialect.Migrations, file.Name())
 		if err != nil {
 			return nil, err
 		}
@@ -81,10 +97,10 @@ func (s *Store) migrations(versions *versionTable) ([]*goose.Migration, error) {
 		texts = append(texts, string(text))
 		upTo := slices.Clone(texts)
 		run := func(ctx context.Context, tx *sql.Tx) error {
-			if adopted, err := s.adopt(ctx, tx, versions, upTo); adopted || err != nil {
+			if adopted, err := m.adopt(ctx, tx, versions, upTo); adopted || err != nil {
 				return err
 			}
-			_, err := tx.ExecContext(ctx, s.Table.Render(upTo[len(upTo)-1]))
+			_, err := tx.ExecContext(ctx, m.Table.Render(upTo[len(upTo)-1]))
 			return err
 		}
 		all = append(all, goose.NewGoMigration(version, &goose.GoFunc{RunTx: run}, nil))
@@ -96,18 +112,18 @@ var errDiffers = errors.New("the table exists already, but is another than Migra
 
 // adopt reports whether the table is there already, exactly as these files make
 // it, so that the last of them need not be executed.
-func (s *Store) adopt(ctx context.Context, tx *sql.Tx, versions *versionTable, files []string) (bool, error) {
+func (m *Migration) adopt(ctx context.Context, tx *sql.Tx, versions *versionTable, files []string) (bool, error) {
 	var exists bool
-	err := tx.QueryRowContext(ctx, versions.exists, s.tableName("")).Scan(&exists)
+	err := tx.QueryRowContext(ctx, versions.exists, m.tableName("")).Scan(&exists)
 	if err != nil || !exists {
 		return false, err
 	}
-	differences, err := s.dialect.Differs(ctx, tx, s.Table, files)
+	differences, err := m.Dialect.Differs(ctx, tx, m.Table, files)
 	if err == nil && len(differences) > 0 {
 		if len(files) > 1 { // it is as the files before make it, which were executed or adopted
 			return false, nil
 		}
-		err = fmt.Errorf("%w; if it is not for keys, set Options.Table: %s", errDiffers, strings.Join(differences, "; "))
+		err = fmt.Errorf("%w; if it is for something else, choose another name: %s", errDiffers, strings.Join(differences, "; "))
 	}
 	return err == nil, err
 }
@@ -130,11 +146,11 @@ func Missing(want, have []string) (differences []string) {
 }
 
 // tableName returns the parameter of Dialect.Exists.
-func (s *Store) tableName(suffix string) string {
-	if s.dialect.Schemas {
-		return s.Table.Quoted(suffix)
+func (m *Migration) tableName(suffix string) string {
+	if m.Dialect.Schemas {
+		return m.Table.Quoted(suffix)
 	}
-	return s.Table.Name + suffix
+	return m.Table.Name + suffix
 }
 
 // A versionTable is that of goose, with a name that is quoted.
@@ -144,10 +160,10 @@ type versionTable struct {
 	name   string
 }
 
-func (s *Store) versionTable() (*versionTable, error) {
+func (m *Migration) versionTable() (*versionTable, error) {
 	const suffix = "_goose"
-	store, err := database.NewStore(s.dialect.Goose, s.Table.Quoted(suffix))
-	return &versionTable{store, s.dialect.render(s.dialect.Exists, s.Table), s.tableName(suffix)}, err
+	store, err := database.NewStore(m.Dialect.Goose, m.Table.Quoted(suffix))
+	return &versionTable{store, m.Dialect.render(m.Dialect.Exists, m.Table), m.tableName(suffix)}, err
 }
 
 func (t *versionTable) TableExists(ctx context.Context, db database.DBTxConn) (exists bool, err error) {

@@ -37,7 +37,7 @@ var _ keyring.Store = (*Store)(nil)
 // New returns a Store, or what is wrong with the name of the table. If logger
 // is nil, it is slog.Default().
 func New(db *sql.DB, d *Dialect, table string, logger *slog.Logger) (*Store, error) {
-	t, err := parseTable(cmp.Or(table, DefaultTable), d.Schemas)
+	t, err := ParseTable(cmp.Or(table, DefaultTable), d.Schemas)
 	if err != nil {
 		return nil, err
 	}

@@ -3,11 +3,15 @@ package records
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// DefaultTable is the name of the table if Options name none.
-const DefaultTable = "api_keys"
+// The names of the tables if Options name none.
+const (
+	DefaultTable     = "api_keys"
+	DefaultLogsTable = "api_logs"
+)
 
 // A Table is a name that was checked, so that it can be quoted. Names derived
 // from it fit in the 63 bytes that PostgreSQL allows.
@@ -18,8 +22,8 @@ var (
 	schemaPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,62}$`)
 )
 
-// parseTable returns the table with the name s, which may have a schema.
-func parseTable(s string, schemas bool) (Table, error) {
+// ParseTable returns the table with the name s, which may have a schema.
+func ParseTable(s string, schemas bool) (Table, error) {
 	schema, name, qualified := strings.Cut(s, ".")
 	if !qualified {
 		schema, name = "", s
@@ -38,7 +42,10 @@ func (t Table) Quoted(suffix string) string {
 	return `"` + t.Schema + `"."` + t.Name + suffix + `"`
 }
 
-var defaultName = regexp.MustCompile(`(["'])` + DefaultTable + `((?:_[a-z_]+)?)["'](\()?`)
+var defaultName = regexp.MustCompile(`(["'])(?:` + DefaultTable + `|` + DefaultLogsTable + `)((?:_[a-z_]+)?)["'](\()?`)
+
+// tables are the suffixes of those that belong to a table.
+var tables = []string{"_events", "_actor", "_default"}
 
 // Render replaces the default name in the text of a migration by that of the
 // table. Tables and functions get the schema. Indexes and triggers are in that
@@ -47,7 +54,7 @@ func (t Table) Render(text string) string {
 	return defaultName.ReplaceAllStringFunc(text, func(match string) string {
 		m := defaultName.FindStringSubmatch(match)
 		quote, suffix, paren := m[1], m[2], m[3]
-		if quote == `"` && (suffix == "" || suffix == "_events" || suffix == "_actor" || paren != "") {
+		if quote == `"` && (suffix == "" || slices.Contains(tables, suffix) || paren != "") {
 			return t.Quoted(suffix) + paren
 		}
 		return quote + t.Name + suffix + quote + paren

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/davecgh/go-spew v1.1.1
 	github.com/insigner/auth v0.1.0
+	github.com/insigner/auth/apilog v0.1.0
 	github.com/insigner/auth/cache v0.1.0
 	github.com/insigner/auth/sqlstore v0.1.0
 	github.com/jackc/pgx/v5 v5.12.0

@@ -14,9 +14,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
@@ -39,7 +39,7 @@ func main() {
 }
 
 // run serves until ctx is done. Then it finishes the requests in progress and
-// writes the last uses.
+// writes the last uses and the API logs.
 func run(ctx context.Context, addr, dsn, watchDSN string, migrate bool) (err error) {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
@@ -59,8 +59,12 @@ func run(ctx context.Context, addr, dsn, watchDSN string, migrate bool) (err err
 		return err
 	}
 	defer store.Close()
+	logs, err := postgres.NewLogs(db, nil)
+	if err != nil {
+		return err
+	}
 	if migrate {
-		if err := store.Migrate(ctx); err != nil {
+		if err := cmp.Or(store.Migrate(ctx), logs.Migrate(ctx)); err != nil {
 			return err
 		}
 	}
@@ -68,23 +72,25 @@ func run(ctx context.Context, addr, dsn, watchDSN string, migrate bool) (err err
 	defer cached.Close()
 	lastUsed := keyring.NewLastUsedRecorder(store, nil)
 	defer func() { err = cmp.Or(err, lastUsed.Close()) }() // err is the result of the function
-	a := auth.New(cached, &auth.Options{OnDecision: lastUsed.OnDecision})
+	recorder := apilog.NewRecorder(logs, nil)
+	a := auth.New(cached, &auth.Options{OnDecision: func(ctx context.Context, d auth.Decision) {
+		lastUsed.OnDecision(ctx, d)
+		recorder.OnDecision(ctx, d)
+	}})
+	manager := keyring.NewManager(store, nil)
+	served := serve(ctx, addr, manager, recorder.Middleware(a.Middleware(exampleapi.API(manager, logs))))
+	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
+	defer cancel()
+	return cmp.Or(served, recorder.Close(closing))
+}
+
+func serve(ctx context.Context, addr string, manager *keyring.Manager, handler http.Handler) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
+	if err := exampleapi.PrintKeys(ctx, manager, listener.Addr()); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: a.Middleware(exampleapi.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
-	down := make(chan error, 1)
-	context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		down <- server.Shutdown(ctx)
-	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return <-down
+	return exampleapi.Serve(ctx, listener, handler)
 }

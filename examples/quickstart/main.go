@@ -4,9 +4,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -14,9 +14,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
 )
@@ -32,32 +32,25 @@ func main() {
 	}
 }
 
-// run serves until ctx is done, and then finishes the requests in progress.
+// run serves until ctx is done. Then it finishes the requests in progress.
 func run(ctx context.Context, addr string) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w; -addr sets another address", err)
 	}
 	store := new(keyring.MemoryStore)
-	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
+	manager := keyring.NewManager(store, nil)
+	if err := exampleapi.PrintKeys(ctx, manager, listener.Addr()); err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           requestID(auth.New(store, nil).Middleware(exampleapi.API())),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-	}
-	down := make(chan error, 1)
-	context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		down <- server.Shutdown(ctx)
-	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return <-down
+	logs := apilog.NewMemoryStore(10_000)
+	recorder := apilog.NewRecorder(logs, nil)
+	a := auth.New(store, &auth.Options{OnDecision: recorder.OnDecision})
+	api := a.Middleware(exampleapi.API(manager, logs))
+	served := exampleapi.Serve(ctx, listener, recorder.Middleware(requestID(api)))
+	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
+	defer cancel()
+	return cmp.Or(served, recorder.Close(closing))
 }
 
 // requestID goes outside the Middleware, so that a refused request has an ID

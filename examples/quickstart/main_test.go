@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
+	"os"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/insigner/auth/internal/exampletest"
 )
@@ -103,4 +106,61 @@ func TestAddressInUse(t *testing.T) {
 		t.Errorf("a second instance prints keys: %q", said)
 	}
 	r.Stop(t, syscall.SIGTERM)
+}
+
+// TestLogs checks that the API logs show what was done with the keys of an
+// owner, and no secret.
+func TestLogs(t *testing.T) {
+	r := exampletest.Start(t)
+	r.Promises(t, r)
+	for _, want := range []string{
+		`"method":"POST","path":"/api/v1/documents","status":201`,
+		`"method":"DELETE","path":"/api/v1/documents/doc_1","status":403,"code":"INSUFFICIENT_SCOPE"`,
+		`"status":401,"code":"KEY_REVOKED"`,
+		`"status":401,"code":"KEY_EXPIRED"`,
+		`"path":"/api/v1/keys/self","status":200`,
+	} {
+		var body string
+		for range 200 { // entries are written once a second
+			if _, body = r.Do(t, "GET", "/api/v1/logs", r.Keys[1], ""); strings.Contains(body, want) {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if !strings.Contains(body, want) {
+			t.Errorf("no entry has %s: %s", want, body)
+		}
+		if strings.Contains(body, "isk_") {
+			t.Errorf("the logs hold a key: %s", body)
+		}
+	}
+}
+
+// TestREADME checks the commands of the README of the examples.
+func TestREADME(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := exampletest.Start(t)
+	command := regexp.MustCompile(`(?m)^curl -i -H "Authorization: Bearer \$KEY" http://127.0.0.1:8080(\S+)(?: --json '(.*)')?(?: -X (\w+))?$`)
+	commands := command.FindAllStringSubmatch(string(readme), -1)
+	if n := strings.Count(string(readme), "\ncurl "); len(commands) != n {
+		t.Errorf("%d of %d commands have the form that this test knows", len(commands), n)
+	}
+	id := ""
+	for _, m := range commands {
+		method, want := "GET", 200
+		if m[2] != "" {
+			method, want = "POST", 201
+		}
+		resp, body := r.Do(t, cmp.Or(m[3], method), strings.ReplaceAll(m[1], "$ID", id), r.Keys[0], m[2])
+		if resp.StatusCode != want {
+			t.Errorf("%s\nanswers %s, want %d: %s", m[0], resp.Status, want, body)
+		}
+		var created struct{ ID string }
+		if json.Unmarshal([]byte(body), &created) == nil && resp.StatusCode == 201 {
+			id = created.ID
+		}
+	}
 }

@@ -13,9 +13,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
@@ -25,18 +25,19 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
 	file := flag.String("db", "keys.db", "file of the database, created if there is none")
+	logFile := flag.String("logs", "logs.db", "file of the API logs, which are many: not that of the keys")
 	migrate := flag.Bool("migrate", true, "create the tables, or bring them up to date")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *addr, *file, *migrate); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
+	if err := run(ctx, *addr, *file, *logFile, *migrate); err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("sqlite: ", err)
 	}
 }
 
 // run serves until ctx is done. Then it finishes the requests in progress and
-// writes the last uses.
-func run(ctx context.Context, addr, file string, migrate bool) (err error) {
+// writes the last uses and the API logs.
+func run(ctx context.Context, addr, file, logFile string, migrate bool) (err error) {
 	db, err := sqlite.Open(file)
 	if err != nil {
 		return err
@@ -47,8 +48,17 @@ func run(ctx context.Context, addr, file string, migrate bool) (err error) {
 		return err
 	}
 	defer store.Close()
+	logDB, err := sqlite.Open(logFile)
+	if err != nil {
+		return err
+	}
+	defer logDB.Close()
+	logs, err := sqlite.NewLogs(logDB, nil)
+	if err != nil {
+		return err
+	}
 	if migrate {
-		if err := store.Migrate(ctx); err != nil {
+		if err := cmp.Or(store.Migrate(ctx), logs.Migrate(ctx)); err != nil {
 			return err
 		}
 	}
@@ -56,23 +66,25 @@ func run(ctx context.Context, addr, file string, migrate bool) (err error) {
 	defer cached.Close()
 	lastUsed := keyring.NewLastUsedRecorder(store, nil)
 	defer func() { err = cmp.Or(err, lastUsed.Close()) }() // err is the result of the function
-	a := auth.New(cached, &auth.Options{OnDecision: lastUsed.OnDecision})
+	recorder := apilog.NewRecorder(logs, nil)
+	a := auth.New(cached, &auth.Options{OnDecision: func(ctx context.Context, d auth.Decision) {
+		lastUsed.OnDecision(ctx, d)
+		recorder.OnDecision(ctx, d)
+	}})
+	manager := keyring.NewManager(store, nil)
+	served := serve(ctx, addr, manager, recorder.Middleware(a.Middleware(exampleapi.API(manager, logs))))
+	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
+	defer cancel()
+	return cmp.Or(served, recorder.Close(closing))
+}
+
+func serve(ctx context.Context, addr string, manager *keyring.Manager, handler http.Handler) error {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
-	if err := exampleapi.PrintKeys(ctx, keyring.NewManager(store, nil), listener.Addr()); err != nil {
+	if err := exampleapi.PrintKeys(ctx, manager, listener.Addr()); err != nil {
 		return err
 	}
-	server := &http.Server{Handler: a.Middleware(exampleapi.API()), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
-	down := make(chan error, 1)
-	context.AfterFunc(ctx, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		down <- server.Shutdown(ctx)
-	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return <-down
+	return exampleapi.Serve(ctx, listener, handler)
 }

@@ -1,6 +1,6 @@
 // Package exampleapi is the API that the examples protect with keys: documents
-// in memory, and routes that require the published scopes. It is not part of
-// the library and may change at any time.
+// in memory, routes that require the published scopes, the keys themselves, and
+// the API logs. It is not part of the library and may change at any time.
 package exampleapi
 
 import (
@@ -10,13 +10,17 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
+	"github.com/insigner/auth/keyapi"
+	"github.com/insigner/auth/keyring"
 )
 
 // API returns the routes. Each says which scope it requires. Wrap them with the
 // Middleware of an Authenticator.
-func API() http.Handler {
+func API(manager *keyring.Manager, logs apilog.Store) http.Handler {
 	d := newDocuments()
 	mux := http.NewServeMux()
 	handle := func(pattern string, scope auth.Scope, h http.HandlerFunc) {
@@ -33,7 +37,38 @@ func API() http.Handler {
 		key, _ := auth.FromContext(r.Context())
 		write(w, http.StatusOK, map[string]string{"id": key.Owner, "name": "Demonstration Ltd"})
 	})
+	handle("GET /api/v1/logs", "org.read", listLogs(logs))
+
+	keys := http.StripPrefix("/api/v1/keys", keyapi.New(manager, nil))
+	mux.Handle("/api/v1/keys", keys)
+	mux.Handle("/api/v1/keys/", keys)
 	return mux
+}
+
+// listLogs answers with the newest requests of the owner of the key.
+func listLogs(logs apilog.Store) http.HandlerFunc {
+	type entry struct {
+		Time   time.Time `json:"time"`
+		Method string    `json:"method"`
+		Path   string    `json:"path"`
+		Status int       `json:"status"`
+		Code   string    `json:"code,omitempty"`
+		KeyID  string    `json:"keyId"`
+		Lost   int64     `json:"lost,omitempty"`
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		key, _ := auth.FromContext(r.Context())
+		found, err := apilog.For(logs, key.Owner).List(r.Context(), apilog.Query{Limit: 50})
+		if err != nil {
+			writeProblem(w, http.StatusServiceUnavailable, "service-unavailable", "The logs cannot be read now")
+			return
+		}
+		list := []entry{}
+		for _, e := range found {
+			list = append(list, entry{e.Time, e.Method, e.Path, e.Status, e.Code, e.KeyID, e.Lost})
+		}
+		writeList(w, list)
+	}
 }
 
 type document struct {
@@ -89,7 +124,7 @@ func (d *documents) delete(w http.ResponseWriter, r *http.Request) {
 }
 
 // writeList answers with a list that has one page.
-func writeList(w http.ResponseWriter, data []document) {
+func writeList[T any](w http.ResponseWriter, data []T) {
 	meta := map[string]any{"count": len(data), "hasMore": false, "nextCursor": nil}
 	write(w, http.StatusOK, map[string]any{"data": data, "meta": meta})
 }

@@ -54,9 +54,14 @@ func PrintKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr
 		comment, curl string
 	}{
 		{0, "200: full access lists", "/documents"},
-		{0, "201: full access creates", `/documents -d '{"title": "Lease"}'`},
+		{0, "201: full access creates", `/documents --json '{"title": "Lease"}'`},
 		{1, "200: read-only lists", "/documents"},
 		{1, "403: read-only does not delete", "/documents/doc_1 -X DELETE"},
+		{1, "200: read-only shows itself", "/keys/self"},
+		{1, "403: read-only does not manage keys", "/keys"},
+		{0, "201: full access creates a key", `/keys --json '{"name": "CI", "scopes": ["documents.read"]}'`},
+		{0, "200: full access lists keys", "/keys"},
+		{0, "200: the newest requests of this owner", "/logs"},
 		{2, "401: expired", "/documents"},
 		{3, "401: revoked", "/documents"},
 	} {

@@ -66,7 +66,7 @@ type Instance struct {
 var (
 	key  = regexp.MustCompile(`(?m)^[a-z -]+  (isk_[A-Za-z0-9_-]{44})$`)
 	base = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
-	curl = regexp.MustCompile(`(?m)^# (\d+): .*\ncurl -i -H 'Authorization: Bearer (\S+)' http://[^/]+(/\S+)(?: -d '(.*)')?(?: -X (\w+))?$`)
+	curl = regexp.MustCompile(`(?m)^# (\d+): .*\ncurl -i -H 'Authorization: Bearer (\S+)' http://[^/]+(/\S+)(?: --json '(.*)')?(?: -X (\w+))?$`)
 )
 
 // Program returns the command that runs main in its own process, as it was
@@ -144,7 +144,7 @@ func (r *Instance) Promises(t *testing.T, first *Instance) {
 		}
 		statuses = append(statuses, m[1])
 	}
-	if want := []string{"200", "201", "200", "403", "401", "401"}; !slices.Equal(statuses, want) {
+	if want := []string{"200", "201", "200", "403", "200", "403", "201", "200", "200", "401", "401"}; !slices.Equal(statuses, want) {
 		t.Errorf("curl lines for %v, want %v", statuses, want)
 	}
 	if len(first.Keys) != 4 {
@@ -162,6 +162,9 @@ func (r *Instance) Do(t *testing.T, method, path, key, body string) (*http.Respo
 	}
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -194,8 +197,8 @@ func (r *Instance) Stop(t *testing.T, sig os.Signal) {
 	}
 }
 
-// Used expects the four keys in the store, and a last use of those that were
-// accepted.
+// Used expects the four keys in the store, and those that Promises created. It
+// expects a last use of those that were accepted.
 func Used(t *testing.T, store keyring.Store) {
 	t.Helper()
 	var names []string
@@ -209,7 +212,7 @@ func Used(t *testing.T, store keyring.Store) {
 			t.Errorf("%s was last used at %v, want a use: %v", r.Name, r.LastUsedAt, wantUse)
 		}
 	}
-	if want := []string{"full access", "read-only", "expired", "revoked"}; !slices.Equal(names, want) {
+	if want := []string{"full access", "read-only", "expired", "revoked", "CI"}; !slices.Equal(slices.Compact(names), want) {
 		t.Fatalf("the store has %v, want %v", names, want)
 	}
 }

@@ -21,128 +21,172 @@ const (
 // What looks like a key, and what replaces it. Of a key that is cut off, so few
 // characters that nobody can guess the rest may stay.
 const (
-	struckOut    = "[key]"
-	keyLen       = 44 // after the prefix
-	minKeyLen    = 24 // of a part of one, where a word begins
-	maxForeign   = 512
-	fieldsOfPath = "/?&=;,: "
+	struckOut  = "[key]"
+	keyLen     = 44 // after the prefix
+	minKeyLen  = 24 // of a part of one, where a word begins
+	maxForeign = 512
+)
+
+// What separates the fields of a text, for keys that Scheme.AlsoAccept takes.
+// Such a key can be several fields in a row: base64 has "/" and "=".
+const (
+	separators       = ` ?&;,"'()<>[]{}`
+	weakSeparators   = "/=:"
+	maxForeignFields = 8
 )
 
 // A cleaner makes texts of clients fit to be stored.
 type cleaner struct {
-	prefix     string // in lower case
+	prefix     string
+	tails      []string // what decoding can leave of the prefix: of "%ab_", "_"
 	alsoAccept func(string) bool
 }
 
 func newCleaner(s auth.Scheme) *cleaner {
-	return &cleaner{strings.ToLower(cmp.Or(s.Prefix, auth.DefaultPrefix)), s.AlsoAccept}
+	c := &cleaner{prefix: cmp.Or(s.Prefix, auth.DefaultPrefix), alsoAccept: s.AlsoAccept}
+	for i := 0; i < 2 && isHex(c.prefix[i]); i++ {
+		c.tails = append(c.tails, c.prefix[i+1:])
+	}
+	return c
 }
 
 // clean returns text as valid UTF-8 without NUL and without keys, and at most
 // limit bytes of it. A text that needs no change costs no allocation.
 func (c *cleaner) clean(text string, limit int) string {
-	if c.suspect(text) {
-		if plain := unescape(text); c.strike(&plain) {
-			text = plain
-		}
+	var tails []string
+	plain := unescape(text)
+	if len(plain) < len(text) {
+		tails = c.tails
 	}
-	if !utf8.ValidString(text) || strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+	if struck, found := c.strike(plain, limit, tails); found {
+		text = struck
+	} else if len(plain) < len(text) {
+		text, _ = c.strike(text, limit, nil)
 	}
-	if len(text) <= limit {
+	whole := len(text) <= limit
+	if !whole {
+		text = text[:min(len(text), limit+utf8.UTFMax)] // so that mend has little to do
+	}
+	text = mend(text)
+	if whole && len(text) <= limit {
 		return text
 	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
+	end := min(limit, len(text))
+	for end < len(text) && !utf8.RuneStart(text[end]) {
+		end--
 	}
-	return strings.Clone(text[:limit])
+	return strings.Clone(text[:end])
 }
 
-// suspect reports whether text can hold a key.
-func (c *cleaner) suspect(text string) bool {
-	if len(text) < minKeyLen && c.alsoAccept == nil {
-		return false
+// mend returns text as valid UTF-8 without NUL.
+func mend(text string) string {
+	if utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 {
+		return text
 	}
-	return c.alsoAccept != nil || strings.IndexByte(text, '%') >= 0 || c.find(text) >= 0
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// find returns where the prefix of keys begins in text, in any letter case, or
-// -1.
-func (c *cleaner) find(text string) int {
-	first := c.prefix[0]
-	for i := 0; i+len(c.prefix) <= len(text); i++ {
-		if lower(text[i]) == first && strings.EqualFold(text[i:i+len(c.prefix)], c.prefix) {
-			return i
-		}
+// strike returns text without the keys that begin in the first limit bytes of
+// the result, and whether there were any.
+func (c *cleaner) strike(text string, limit int, tails []string) (struck string, found bool) {
+	text, found = replace(text, len(text), func(from, _ int) (int, int) {
+		return findKey(text, from, c.prefix, minKeyLen)
+	})
+	for _, tail := range tails {
+		struck, more := replace(text, len(text), func(from, _ int) (int, int) {
+			return findKey(text, from, tail, keyLen)
+		})
+		text, found = struck, found || more
 	}
-	return -1
+	if c.alsoAccept != nil { // at last, since only this pass ends at the limit
+		struck, more := replace(text, limit, func(from, until int) (int, int) {
+			return c.findForeign(text, from, until)
+		})
+		text, found = struck, found || more
+	}
+	return text, found
 }
 
-func lower(b byte) byte {
-	if b >= 'A' && b <= 'Z' {
-		return b + 'a' - 'A'
-	}
-	return b
-}
-
-// strike replaces the keys in text. It reports whether there were any.
-func (c *cleaner) strike(text *string) (found bool) {
+// replace replaces what find finds from one position on and until another, as
+// long as the result is shorter than limit.
+func replace(text string, limit int, find func(from, until int) (start, end int)) (_ string, found bool) {
 	var out strings.Builder
-	rest, before := *text, byte(0)
-	for {
-		i := c.find(rest)
-		if i < 0 {
+	done := 0 // what of text is in out
+	for out.Len() < limit {
+		start, end := find(done, min(done+limit-out.Len(), len(text)))
+		if start < 0 {
 			break
 		}
-		if i > 0 {
-			before = rest[i-1]
-		}
-		end := i + len(c.prefix)
-		for end < len(rest) && isKeyChar(rest[end]) {
-			end++
-		}
-		n := end - i - len(c.prefix)
-		if n >= keyLen || n >= minKeyLen && !isAlphanumeric(before) {
-			out.WriteString(rest[:i] + struckOut)
-			found = true
-		} else {
-			end = i + 1 // another one may begin within this
-			out.WriteString(rest[:end])
-		}
-		before = rest[end-1]
-		rest = rest[end:]
+		out.WriteString(text[done:start] + struckOut)
+		done, found = end, true
 	}
-	out.WriteString(rest)
-	struck := out.String()
-	if c.alsoAccept != nil {
-		struck, found = c.strikeForeign(struck, found)
+	if !found {
+		return text, false
 	}
-	if found {
-		*text = struck
-	}
-	return found
+	out.WriteString(text[done:])
+	return out.String(), true
 }
 
-// strikeForeign replaces the fields of text that the Scheme also accepts.
-func (c *cleaner) strikeForeign(text string, found bool) (string, bool) {
-	var out strings.Builder
-	for text != "" {
-		end := strings.IndexAny(text, fieldsOfPath)
-		if end < 0 {
-			end = len(text)
+// findKey returns where the next key in text is, or -1. Least is how many
+// characters have to follow the prefix where a word begins. Inside a word it
+// has to be a whole key.
+func findKey(text string, from int, prefix string, least int) (start, end int) {
+	for i := from; ; {
+		j := strings.IndexByte(text[i:], '_') // which ends each prefix
+		if j < 0 {
+			return -1, -1
 		}
-		field := text[:end]
-		if field != "" && len(field) <= maxForeign && field != struckOut && c.alsoAccept(field) {
-			field, found = struckOut, true
+		i += j + 1
+		start = i - len(prefix)
+		if start < from || !strings.EqualFold(text[start:i], prefix) {
+			continue
 		}
-		out.WriteString(field)
-		if end < len(text) {
-			out.WriteByte(text[end])
+		for end = i; end < len(text) && isKeyChar(text[end]); {
 			end++
 		}
-		text = text[end:]
+		if n := end - i; n >= keyLen || n >= least && (start == 0 || !isAlphanumeric(text[start-1])) {
+			return start, end
+		}
 	}
-	return out.String(), found
+}
+
+// findForeign returns where the next key that the Scheme also accepts is, if it
+// begins before until, or -1.
+func (c *cleaner) findForeign(text string, from, until int) (start, end int) {
+	for start = from; start < until; {
+		var ends [maxForeignFields]int
+		n, next := 0, 0
+		for i := start; n < len(ends) && i <= start+maxForeign; i++ {
+			if i < len(text) && strings.IndexByte(separators+weakSeparators, text[i]) < 0 {
+				continue
+			}
+			ends[n] = i
+			n++
+			if next == 0 {
+				next = i + 1
+			}
+			if i == len(text) || strings.IndexByte(separators, text[i]) >= 0 {
+				break
+			}
+		}
+		for n--; n >= 0; n-- { // the longest first
+			if ends[n] > start && c.accepted(text[start:ends[n]]) {
+				return start, ends[n]
+			}
+		}
+		start = cmp.Or(next, start+maxForeign)
+	}
+	return -1, -1
+}
+
+// accepted asks the host. A panic counts as yes.
+func (c *cleaner) accepted(key string) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return c.alsoAccept(key)
 }
 
 func isAlphanumeric(b byte) bool {
@@ -155,26 +199,37 @@ func isKeyChar(b byte) bool { return isAlphanumeric(b) || b == '-' || b == '_' }
 // encoded several times. It leaves a percent sign that encodes nothing. It
 // takes time in proportion to the length.
 func unescape(text string) string {
-	if strings.IndexByte(text, '%') < 0 {
-		return text
+	first := 0
+	for ; ; first++ {
+		i := strings.IndexByte(text[first:], '%')
+		if i < 0 {
+			return text
+		}
+		if first += i; isEscape(text[first:]) {
+			break
+		}
 	}
-	out := make([]byte, 0, len(text))
-	for i := range len(text) {
+	out := append(make([]byte, 0, len(text)), text[:first]...)
+	for i := first; i < len(text); i++ {
 		out = append(out, text[i])
-		for n := len(out); n >= 3 && out[n-3] == '%' && isHex(out[n-2]) && isHex(out[n-1]); n = len(out) {
+		for n := len(out); n >= 3 && isEscape(out[n-3:]); n = len(out) {
 			out = append(out[:n-3], unhex(out[n-2])<<4|unhex(out[n-1]))
 		}
 	}
 	return string(out)
 }
 
-func isHex(b byte) bool { return b >= '0' && b <= '9' || lower(b) >= 'a' && lower(b) <= 'f' }
+func isEscape[T string | []byte](s T) bool {
+	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
+}
+
+func isHex(b byte) bool { return b >= '0' && b <= '9' || b|0x20 >= 'a' && b|0x20 <= 'f' }
 
 func unhex(b byte) byte {
 	if b <= '9' {
 		return b - '0'
 	}
-	return lower(b) - 'a' + 10
+	return b | 0x20 - 'a' + 10
 }
 
 // identity returns a key ID or an owner as it is stored. If no store can keep

@@ -26,6 +26,7 @@ type queue struct {
 	size              int      // and those that are being written
 	holders           map[who]*holder
 	lost              uint64 // in all
+	counting          int64  // lost ones whose counts are being written
 }
 
 // A batch is what one Append gets.
@@ -121,6 +122,13 @@ func (h *holder) permits(limit int, now time.Time) bool {
 	return true
 }
 
+// waits returns how many batches wait.
+func (q *queue) waits() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.batches)
+}
+
 // take returns the oldest batch, or nil. Its entries count until done.
 func (q *queue) take() *batch {
 	q.mu.Lock()
@@ -156,7 +164,8 @@ func (q *queue) done(b *batch, failed []Entry) {
 }
 
 // takeLost returns an entry for each key of which some were lost, and forgets
-// the keys that have nothing in the queue.
+// the keys that have nothing in the queue. The counts are those of the queue
+// until counted.
 func (q *queue) takeLost(now time.Time) []Entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -166,6 +175,7 @@ func (q *queue) takeLost(now time.Time) []Entry {
 			counts = append(counts, Entry{
 				Time: now.Round(0).UTC().Truncate(time.Microsecond), KeyID: w.keyID, Owner: w.owner, Lost: h.lost,
 			})
+			q.counting += h.lost
 			h.lost = 0
 		} else if h.size == 0 && h.second != now.Unix() {
 			delete(q.holders, w)
@@ -174,12 +184,17 @@ func (q *queue) takeLost(now time.Time) []Entry {
 	return counts
 }
 
-// putBack returns counts of takeLost that could not be written.
-func (q *queue) putBack(counts []Entry) {
+// counted removes counts of takeLost that stand for so many lost entries, but
+// for those that could not be written.
+func (q *queue) counted(lost int64, failed []Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range counts {
-		q.holder(who{counts[i].KeyID, counts[i].Owner}).lost += counts[i].Lost
+	if q.abandoned {
+		return
+	}
+	q.counting -= lost
+	for i := range failed {
+		q.holder(who{failed[i].KeyID, failed[i].Owner}).lost += failed[i].Lost
 	}
 }
 
@@ -197,13 +212,13 @@ func (q *queue) abandon() (lost int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.lost += uint64(q.size)
-	lost = int64(q.size)
+	lost = int64(q.size) + q.counting
 	for _, h := range q.holders {
 		lost += h.lost
 	}
 	q.abandoned = true
 	q.batches, q.free, q.holders = nil, nil, make(map[who]*holder)
-	q.waiting, q.size = 0, 0
+	q.waiting, q.size, q.counting = 0, 0, 0
 	return lost
 }
 

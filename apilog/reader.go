@@ -2,7 +2,10 @@ package apilog
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // ReadTimeout is the longest time for which a read may keep a database busy.
@@ -36,11 +39,15 @@ func All(store Store) *Reader {
 }
 
 // List returns the entries that q selects, newest first. If q.Limit is 0 or
-// less, it is [DefaultLimit], and never more than 1,000. It takes at most
+// less, it is [DefaultLimit], and never more than 1,000. The error matches
+// [ErrInvalidQuery] if q.After is not the ID of an entry. It takes at most
 // [ReadTimeout].
 func (r *Reader) List(ctx context.Context, q Query) ([]Entry, error) {
 	if !r.confine(&q) {
 		return nil, nil
+	}
+	if !storable(q.After) {
+		return nil, fmt.Errorf("%w: After is not the ID of an entry", ErrInvalidQuery)
 	}
 	if q.Limit <= 0 {
 		q.Limit = DefaultLimit
@@ -83,17 +90,27 @@ func (r *Reader) Histogram(ctx context.Context, q Query, step time.Duration) ([]
 	return r.store.Histogram(ctx, q, step)
 }
 
-// confine restricts q to what r may read. It reports whether there can be any.
+// confine restricts q to what r may read, and gives it the form of entries. It
+// reports whether there can be any.
 func (r *Reader) confine(q *Query) bool {
-	if r.all {
-		return true
+	if !r.all {
+		if r.owner == "" || q.Owner != "" && q.Owner != r.owner {
+			return false
+		}
+		q.Owner = r.owner
 	}
-	if r.owner == "" || q.Owner != "" && q.Owner != r.owner {
-		return false
+	q.RemoteAddr = q.RemoteAddr.Unmap().WithZone("")
+	for _, text := range []string{q.Owner, q.KeyID, q.Method, q.Route, q.Code, q.RequestID} {
+		if !storable(text) {
+			return false
+		}
 	}
-	q.Owner = r.owner
 	return true
 }
+
+// storable reports whether an entry can have such a text. Some databases return
+// an error for a query with another one.
+func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
 
 func mustHave(call string, store Store) {
 	if store == nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/insigner/auth"
@@ -93,7 +94,7 @@ func NewRecorder(store Store, opts *Options) *Recorder {
 		panic(fmt.Sprintf("%s: FlushInterval is %v, which is negative", call, o.FlushInterval))
 	}
 	if err := o.Scheme.Validate(); err != nil {
-		panic(fmt.Sprintf("%s: %v", call, err))
+		panic(call + strings.TrimPrefix(err.Error(), "auth"))
 	}
 	if o.QueueSize == 0 {
 		o.QueueSize = defaultQueueSize
@@ -125,9 +126,9 @@ func NewRecorder(store Store, opts *Options) *Recorder {
 }
 
 // OnDecision notes the key of a request, and why it was refused. It is for
-// auth.Options.OnDecision. A decision outside of Middleware is ignored.
+// auth.Options.OnDecision. A decision outside the Middleware of r is ignored.
 func (r *Recorder) OnDecision(ctx context.Context, d auth.Decision) {
-	if v := visitOf(ctx); v != nil {
+	if v := r.visitOf(ctx); v != nil {
 		v.decided(d)
 	}
 }
@@ -136,7 +137,7 @@ func (r *Recorder) OnDecision(ctx context.Context, d auth.Decision) {
 // says why a handler, or another module, refused it. Without a Recorder it does
 // nothing.
 func SetCode(ctx context.Context, code string) {
-	if v := visitOf(ctx); v != nil {
+	for v := visitOf(ctx); v != nil; v = visitOf(v.Context) {
 		v.setCode(code)
 	}
 }

@@ -2,6 +2,7 @@ package apilog
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"io"
 	"net"
@@ -23,10 +24,15 @@ const statusClientClosed = 499
 // A visit is a request while it is served, and its context.
 type visit struct {
 	context.Context
-	start  time.Time
-	path   string
+	by    *Recorder
+	start time.Time
+
+	// As the client sent them: handlers may change the request, even later.
+	path, requestID, userAgent string
+	addr                       netip.Addr
+
 	status atomic.Int32 // of the answer; 0 if there is none yet
-	late   bool         // the client had left when the answer began
+	late   atomic.Bool  // the client had left when the answer began
 	wrote  atomic.Int64
 	body   countedBody
 
@@ -47,8 +53,21 @@ func (v *visit) Value(key any) any {
 	return v.Context.Value(key)
 }
 
+// String keeps package fmt from printing the fields.
+func (v *visit) String() string { return "apilog.Context" }
+
+// visitOf returns the innermost visit in ctx, or nil.
 func visitOf(ctx context.Context) *visit {
 	v, _ := ctx.Value(visitKey{}).(*visit)
+	return v
+}
+
+// visitOf returns the visit of r in ctx, or nil.
+func (r *Recorder) visitOf(ctx context.Context) *visit {
+	v := visitOf(ctx)
+	for v != nil && v.by != r {
+		v = visitOf(v.Context)
+	}
 	return v
 }
 
@@ -69,14 +88,25 @@ func (v *visit) setCode(code string) {
 
 // Middleware records each request. It has to be the outermost handler, so that
 // it sees the status that the client gets. It hides nothing of the
-// ResponseWriter: streams, hijacking and deadlines work as without it.
+// ResponseWriter: streams, hijacking and deadlines work as without it. A request
+// that passes it twice is recorded once. Middleware panics if next is nil.
 func (r *Recorder) Middleware(next http.Handler) http.Handler {
+	if f, ok := next.(http.HandlerFunc); next == nil || ok && f == nil {
+		panic("apilog.Recorder.Middleware: the handler is nil")
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if r.skip != nil && r.skip(req) {
+		if r.visitOf(req.Context()) != nil || r.skip != nil && r.skip(req) {
 			next.ServeHTTP(w, req)
 			return
 		}
-		v := &visit{Context: req.Context(), start: time.Now(), path: req.URL.Path}
+		v := &visit{
+			Context:   req.Context(),
+			by:        r,
+			start:     time.Now(),
+			path:      req.URL.Path,
+			requestID: header(req.Header, "X-Request-Id"),
+			userAgent: header(req.Header, "User-Agent"),
+		}
 		inner := req.WithContext(v)
 		if req.Body != nil && req.Body != http.NoBody {
 			v.body.ReadCloser = req.Body
@@ -87,11 +117,12 @@ func (r *Recorder) Middleware(next http.Handler) http.Handler {
 			panicked := recover()
 			giveBack(req, inner)
 			aborted := panicked == http.ErrAbortHandler
-			r.record(v, w, inner, !returned && !aborted, aborted)
+			r.record(v, w, req, !returned && !aborted, aborted)
 			if panicked != nil {
 				panic(panicked)
 			}
 		}()
+		v.addr = r.clientAddr(req)
 		next.ServeHTTP(httpsnoop.Wrap(w, v.hooks()), inner)
 		returned = true
 	})
@@ -120,6 +151,14 @@ func (v *visit) hooks() httpsnoop.Hooks {
 			return func(b []byte) (int, error) {
 				v.began(http.StatusOK)
 				n, err := next(b)
+				v.wrote.Add(int64(n))
+				return n, err
+			}
+		},
+		WriteString: func(next httpsnoop.WriteStringFunc) httpsnoop.WriteStringFunc {
+			return func(s string) (int, error) {
+				v.began(http.StatusOK)
+				n, err := next(s)
 				v.wrote.Add(int64(n))
 				return n, err
 			}
@@ -157,7 +196,7 @@ func (v *visit) began(code int) {
 		return
 	}
 	if v.status.CompareAndSwap(0, int32(code)) {
-		v.late = v.Context.Err() == context.Canceled
+		v.late.Store(v.Context.Err() == context.Canceled)
 	}
 }
 
@@ -173,16 +212,16 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 		Status:        v.result(failed, aborted),
 		RequestBytes:  v.body.read.Load(),
 		ResponseBytes: v.wrote.Load(),
-		RequestID:     r.cleaner.clean(header(w.Header(), req.Header, "X-Request-Id"), maxRequestID),
-		UserAgent:     r.cleaner.clean(header(req.Header, nil, "User-Agent"), maxUserAgent),
-		RemoteAddr:    r.clientAddr(req),
+		RequestID:     r.cleaner.clean(cmp.Or(header(w.Header(), "X-Request-Id"), v.requestID), maxRequestID),
+		UserAgent:     r.cleaner.clean(v.userAgent, maxUserAgent),
+		RemoteAddr:    v.addr,
 	}
-	if len(req.RequestURI) > maxPath { // both can be parts of it, and would keep it in memory
+	if len(req.Method)+len(req.RequestURI) > maxPath { // both can be parts of one line, and would keep it in memory
 		e.Method, e.Path = strings.Clone(e.Method), strings.Clone(e.Path)
 	}
 	v.mu.Lock()
 	e.KeyID, e.Owner = identity(v.keyID), identity(v.owner)
-	if e.Status >= 400 || v.step == auth.StepRecheck {
+	if e.Status >= 400 && e.Status != statusClientClosed || v.step == auth.StepRecheck {
 		e.Code = v.refusal
 	}
 	if v.code != "" {
@@ -205,7 +244,7 @@ func (v *visit) result(failed, aborted bool) int {
 		return statusClientClosed
 	case status == 0:
 		return http.StatusOK // as the server answers
-	case status >= 500 && v.late:
+	case status >= 500 && v.late.Load():
 		return statusClientClosed // the error of a handler whose client had left
 	}
 	return status
@@ -221,13 +260,10 @@ func (r *Recorder) clientAddr(req *http.Request) netip.Addr {
 	return addr.Unmap().WithZone("")
 }
 
-// header returns the first value of a field in canonical form, in one header or
-// another.
-func header(one, other http.Header, field string) string {
-	for _, h := range []http.Header{one, other} {
-		if values := h[field]; len(values) > 0 && values[0] != "" {
-			return values[0]
-		}
+// header returns the first value of a field in canonical form.
+func header(h http.Header, field string) string {
+	if values := h[field]; len(values) > 0 {
+		return values[0]
 	}
 	return ""
 }

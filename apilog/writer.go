@@ -30,8 +30,10 @@ type writer struct {
 	redact   func(*Entry)
 	logger   *slog.Logger
 
-	awake   chan struct{}        // there is much to write
-	closing chan context.Context // of Close
+	ctx     context.Context // ends with that of Close
+	cancel  context.CancelFunc
+	awake   chan struct{} // there is much to write
+	closing chan struct{} // closed by close
 	done    chan struct{}
 	once    sync.Once
 	err     error // of close; valid after once
@@ -43,10 +45,13 @@ type writer struct {
 }
 
 func newWriter(store Store, q *queue, interval time.Duration, redact func(*Entry), logger *slog.Logger) *writer {
+	ctx, cancel := context.WithCancel(context.Background())
 	return &writer{
 		store: store, queue: q, interval: interval, redact: redact, logger: logger,
+		ctx:     ctx,
+		cancel:  cancel,
 		awake:   make(chan struct{}, 1),
-		closing: make(chan context.Context, 1),
+		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
 }
@@ -63,18 +68,17 @@ func (w *writer) run() {
 	defer close(w.done)
 	ticker := time.NewTicker(w.interval)
 	defer ticker.Stop()
-	ctx := context.Background()
 	for {
 		select {
 		case <-w.awake:
-			w.writeQueue(ctx)
+			w.writeQueue()
 		case <-ticker.C:
-			w.writeQueue(ctx)
-			w.writeCounts(ctx)
+			w.writeQueue()
+			w.writeCounts()
 			w.logLost()
-		case ctx = <-w.closing:
-			w.writeQueue(ctx)
-			w.writeCounts(ctx)
+		case <-w.closing:
+			w.writeQueue()
+			w.writeCounts()
 			return
 		}
 	}
@@ -83,7 +87,9 @@ func (w *writer) run() {
 func (w *writer) close(ctx context.Context) error {
 	w.once.Do(func() {
 		before := w.queue.close()
-		w.closing <- ctx
+		defer w.cancel()
+		defer context.AfterFunc(ctx, w.cancel)()
+		close(w.closing)
 		finished := false
 		select {
 		case <-w.done:
@@ -108,32 +114,38 @@ func (w *writer) close(ctx context.Context) error {
 	return w.err
 }
 
-// writeQueue writes what waits, in batches.
-func (w *writer) writeQueue(ctx context.Context) {
-	for b := w.queue.take(); b != nil; b = w.queue.take() {
-		w.queue.done(b, w.write(ctx, b.entries))
+// writeQueue writes what waits now, in batches. What comes while it does so is
+// for the next time, so that a busy server comes to the counts too.
+func (w *writer) writeQueue() {
+	for range w.queue.waits() {
+		b := w.queue.take()
+		w.queue.done(b, w.write(b.entries))
 	}
 }
 
 // writeCounts writes how many entries were lost.
-func (w *writer) writeCounts(ctx context.Context) {
+func (w *writer) writeCounts() {
 	for counts := range slices.Chunk(w.queue.takeLost(time.Now()), batchSize) {
-		w.queue.putBack(w.write(ctx, counts))
+		lost := int64(0)
+		for i := range counts {
+			lost += counts[i].Lost
+		}
+		w.queue.counted(lost, w.write(counts))
 	}
 }
 
 // write completes the entries and appends them to the store. It returns those
 // that could not be written.
-func (w *writer) write(ctx context.Context, entries []Entry) (failed []Entry) {
-	setIDs(entries)
+func (w *writer) write(entries []Entry) (failed []Entry) {
 	entries, failed = w.redactAll(entries)
+	setIDs(entries)
 	wasDown := w.down
 	for attempt := 0; len(entries) > 0; attempt++ {
-		a := attempts{w: w, ctx: ctx}
+		a := attempts{w: w}
 		a.append(entries)
 		entries = a.failed
 		w.down = a.down || a.written == 0
-		if !w.down || wasDown || attempt == len(retryAfter) || !w.pause(ctx, retryAfter[attempt]) {
+		if !w.down || wasDown || attempt == len(retryAfter) || !w.pause(retryAfter[attempt]) {
 			break
 		}
 	}
@@ -161,22 +173,25 @@ func (w *writer) redactAll(entries []Entry) (redacted, failed []Entry) {
 
 func (w *writer) redactOne(e Entry) (_ Entry, err error) {
 	defer recovered(&err)
+	lost := e.Lost
 	w.redact(&e)
+	e.Lost = lost
+	for _, text := range []*string{&e.Method, &e.Route, &e.Path, &e.Code, &e.RequestID, &e.UserAgent} {
+		*text = mend(*text) // the host may have cut it off within a character
+	}
+	e.KeyID, e.Owner = identity(e.KeyID), identity(e.Owner)
 	return e, nil
 }
 
-// pause waits for d. It reports whether that time passed: not if ctx ended or
-// Close was called.
-func (w *writer) pause(ctx context.Context, d time.Duration) bool {
+// pause waits for d. It reports whether that time passed: not if the context of
+// Close ended.
+func (w *writer) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-ctx.Done():
-		return false
-	case closing := <-w.closing:
-		w.closing <- closing // for run
+	case <-w.ctx.Done():
 		return false
 	}
 }
@@ -184,7 +199,6 @@ func (w *writer) pause(ctx context.Context, d time.Duration) bool {
 // Attempts append a batch, in parts if it has to be.
 type attempts struct {
 	w        *writer
-	ctx      context.Context
 	failures int  // one after the other
 	written  int  // entries
 	down     bool // the store takes nothing
@@ -201,10 +215,7 @@ func (a *attempts) append(entries []Entry) {
 		a.failed = append(a.failed, entries...)
 		return
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, appendTimeout)
-	err := a.w.appendOnce(ctx, entries)
-	hung := ctx.Err() != nil
-	cancel()
+	hung, err := a.w.appendOnce(entries)
 	if err == nil {
 		a.failures = 0
 		a.written += len(entries)
@@ -222,9 +233,16 @@ func (a *attempts) append(entries []Entry) {
 	a.append(entries[half:])
 }
 
-func (w *writer) appendOnce(ctx context.Context, entries []Entry) (err error) {
+// appendOnce reports whether the store took until its context ended.
+func (w *writer) appendOnce(entries []Entry) (hung bool, err error) {
+	ctx, cancel := context.WithTimeout(w.ctx, appendTimeout)
+	defer cancel()
+	if ctx.Err() != nil {
+		return true, ctx.Err()
+	}
+	defer func() { hung = ctx.Err() != nil }()
 	defer recovered(&err)
-	return w.store.Append(ctx, slices.Clip(entries))
+	return false, w.store.Append(ctx, slices.Clip(entries))
 }
 
 // logLost logs that entries were lost, at most once a minute.

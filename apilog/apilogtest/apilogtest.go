@@ -18,7 +18,7 @@ import (
 // for each rule, one after another. A subtest that fails quotes its rule.
 //
 // newStore returns an empty store, a new one for each subtest. It registers
-// what must be closed with t.Cleanup. The store must have room for 6,000
+// what must be closed with t.Cleanup. The store must have room for 4,200
 // entries, and must not delete old ones by itself.
 //
 // The entries are such as an [apilog.Recorder] writes, of the years 1970 to

@@ -13,7 +13,7 @@ import (
 )
 
 func TestStoreAcceptsMemoryStore(t *testing.T) {
-	apilogtest.TestStore(t, func(*testing.T) apilog.Store { return apilog.NewMemoryStore(6_000) })
+	apilogtest.TestStore(t, func(*testing.T) apilog.Store { return apilog.NewMemoryStore(4_200) })
 }
 
 // A fault is something wrong with a store, and the case of TestStore that is

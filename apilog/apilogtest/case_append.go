@@ -45,8 +45,8 @@ var appendCases = []storeCase{
 		p.holds()
 	}},
 	{name: "Append of many entries", rule: appends, check: func(p *probe) {
-		list := entries(5000, nil)
-		p.ok("Append of 5000 entries", p.Append(p.ctx, slices.Clone(list)))
+		list := entries(4200, nil)
+		p.ok("Append of 4200 entries", p.Append(p.ctx, slices.Clone(list)))
 		p.holds(list...)
 	}},
 	{name: "Append in any order of times", rule: appends + " " + anyOrder, check: func(p *probe) {

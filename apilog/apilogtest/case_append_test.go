@@ -53,15 +53,22 @@ var appendFaults = []fault{
 			}
 			return entries, nil
 		})},
-	{"a stored ID is overwritten", "Append of an ID again", true, appending(
-		func(s *store, entries []apilog.Entry) ([]apilog.Entry, error) {
-			if len(entries) <= 4 {
-				s.remove(func(old *apilog.Entry) bool {
-					return slices.ContainsFunc(entries, func(e apilog.Entry) bool { return e.ID == old.ID })
-				})
+	{"a stored ID is overwritten", "Append of an ID again", true, func(s *store) {
+		later := make(map[string]apilog.Entry)
+		appending(func(s *store, entries []apilog.Entry) ([]apilog.Entry, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			for _, e := range entries {
+				later[e.ID] = e
 			}
 			return entries, nil
-		})},
+		})(s)
+		showing(func(e *apilog.Entry) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			*e = later[e.ID]
+		})(s)
+	}},
 	{"a batch that begins with a new entry and has a stored one is dropped", "Append of an ID again", true, appending(
 		func(s *store, entries []apilog.Entry) ([]apilog.Entry, error) {
 			if len(entries) == 4 {

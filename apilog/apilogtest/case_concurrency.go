@@ -45,7 +45,8 @@ var concurrencyCases = []storeCase{
 	{name: "Reading while entries are appended", rule: allOrNothing + " " + concurrent, check: func(p *probe) {
 		const batches, size = 20, 12
 		request := func(i int) string { return fmt.Sprint("request_", i) }
-		var all []apilog.Entry
+		all := []apilog.Entry{entry(-1)}
+		p.append(all...)
 		for i := range batches {
 			all = append(all, entries(size, func(_ int, e *apilog.Entry) { e.RequestID = request(i) })...)
 		}
@@ -53,7 +54,7 @@ var concurrencyCases = []storeCase{
 		together(4, func(i int) {
 			if i == 0 {
 				defer done.Store(true)
-				for part := range slices.Chunk(all, size) {
+				for part := range slices.Chunk(all[1:], size) {
 					p.append(part...)
 				}
 				return

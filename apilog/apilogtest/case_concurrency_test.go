@@ -83,15 +83,4 @@ var concurrencyFaults = []fault{
 			return int64(n), err
 		}
 	}},
-	{"DeleteBefore replaces the entries by what was left", "Delete while entries are appended", true, func(s *store) {
-		s.onDeleteBefore = func(ctx context.Context, t time.Time) (int64, error) {
-			all := s.all()
-			n, err := s.MemoryStore.DeleteBefore(ctx, t)
-			if n == 200 && len(all) >= 400 { // of the case
-				time.Sleep(moment)
-				s.remove(func(e *apilog.Entry) bool { return !slices.Contains(all, *e) })
-			}
-			return n, err
-		}
-	}},
 }

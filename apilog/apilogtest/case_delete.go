@@ -141,17 +141,17 @@ var deleteCases = []storeCase{
 		p.holds(list...)
 	}},
 	{name: "Delete of many entries", rule: beforeRule + " " + ownerRule, check: func(p *probe) {
-		list := entries(6000, func(i int, e *apilog.Entry) {
+		list := entries(3000, func(i int, e *apilog.Entry) {
 			if i%2 > 0 {
 				e.Owner = "org_2"
 			}
 		})
 		p.append(list...)
-		p.deleteOwner("org_2", 3000)
+		p.deleteOwner("org_2", 1500)
 		list = slices.DeleteFunc(list, func(e apilog.Entry) bool { return e.Owner == "org_2" })
 		p.holds(list...)
-		p.deleteBefore(list[2500].Time, 2500)
-		p.holds(list[2500:]...)
+		p.deleteBefore(list[1200].Time, 1200)
+		p.holds(list[1200:]...)
 	}},
 	{name: "Deleted entries are gone", rule: beforeRule + " " + ownerRule + " Histogram does not count them.",
 		check: func(p *probe) {

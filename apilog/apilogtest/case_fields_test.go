@@ -32,7 +32,9 @@ var fieldFaults = []fault{
 	{"a text has 16 bits for a character", "Odd texts", false, showing(func(e *apilog.Entry) {
 		e.Path = strings.Map(func(r rune) rune { return min(r, '\uffff') }, e.Path)
 	})},
-	{"an ID has 20 bytes at most", "Foreign IDs", true, showing(func(e *apilog.Entry) { e.ID = e.ID[:min(20, len(e.ID))] })},
+	{"an ID has 20 bytes at most", "Foreign IDs", true, showing(func(e *apilog.Entry) {
+		e.ID = e.ID[:min(20, len(e.ID))]
+	})},
 	{"an address has 64 bits", "Addresses", true, showing(func(e *apilog.Entry) {
 		if e.RemoteAddr.Is6() {
 			prefix, _ := e.RemoteAddr.Prefix(64)
@@ -44,7 +46,9 @@ var fieldFaults = []fault{
 			e.RemoteAddr = netip.AddrFrom16(e.RemoteAddr.As16())
 		}
 	})},
-	{"bytes have 32 bits", "Numbers", true, showing(func(e *apilog.Entry) { e.ResponseBytes = int64(int32(e.ResponseBytes)) })},
+	{"bytes have 32 bits", "Numbers", true, showing(func(e *apilog.Entry) {
+		e.ResponseBytes = int64(int32(e.ResponseBytes))
+	})},
 	{"bytes are a floating-point number", "Numbers", true, showing(func(e *apilog.Entry) {
 		if e.RequestBytes < 1<<60 {
 			e.RequestBytes = int64(float64(e.RequestBytes))

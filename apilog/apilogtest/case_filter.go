@@ -195,7 +195,7 @@ var filterCases = []storeCase{
 		}
 	}},
 	{name: "Filter finds few among many", rule: filterRule, check: func(p *probe) {
-		list := entries(3000, func(i int, e *apilog.Entry) {
+		list := entries(2100, func(i int, e *apilog.Entry) {
 			if e.RequestID = fmt.Sprint("request_", i); i%1000 == 0 {
 				e.KeyID, e.Owner = "key_2", "org_2"
 			}

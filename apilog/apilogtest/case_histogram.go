@@ -152,10 +152,10 @@ var histogramCases = []storeCase{
 		}
 	}},
 	{name: "Histogram of many entries", rule: bucketRule, check: func(p *probe) {
-		list := entries(3000, nil)
+		list := entries(1500, nil)
 		p.append(list...)
 		p.isCounted(list, after(0, time.Hour), time.Hour)
-		p.isCounted(list, after(100*time.Second, 2500*time.Second), 20*time.Minute)
+		p.isCounted(list, after(100*time.Second, 1300*time.Second), 10*time.Minute)
 	}},
 	{name: "Histogram of many buckets", rule: bucketRule + " " + stepRule, check: func(p *probe) {
 		list := entries(10, nil)

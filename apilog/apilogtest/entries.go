@@ -83,14 +83,22 @@ func answered(status int) func(e *apilog.Entry) { return func(e *apilog.Entry) {
 
 // newest returns the entries in the order of List.
 func newest(list []apilog.Entry) []apilog.Entry {
-	return slices.SortedFunc(slices.Values(list), func(a, b apilog.Entry) int {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b apilog.Entry) int {
 		return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.ID, a.ID))
 	})
+	return list
 }
 
 // only returns those of the entries that q selects, in the order of List.
 func only(list []apilog.Entry, q apilog.Query) []apilog.Entry {
-	return slices.DeleteFunc(newest(list), func(e apilog.Entry) bool { return !q.Matches(&e) })
+	var selected []apilog.Entry
+	for i := range list {
+		if q.Matches(&list[i]) {
+			selected = append(selected, list[i])
+		}
+	}
+	return newest(selected)
 }
 
 // shuffled returns the entries in an order that is neither theirs nor its

@@ -19,6 +19,8 @@ type store struct {
 	mu       sync.Mutex
 	appended bool // or deleted from
 
+	gate sync.RWMutex // nothing else is written while remove does its work
+
 	onAppend       func(ctx context.Context, entries []apilog.Entry) error
 	onList         func(ctx context.Context, q apilog.Query) ([]apilog.Entry, error)
 	onHistogram    func(ctx context.Context, q apilog.Query, step time.Duration) ([]apilog.Bucket, error)
@@ -43,6 +45,8 @@ func (s *store) written() bool {
 
 func (s *store) Append(ctx context.Context, entries []apilog.Entry) error {
 	s.write()
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	if s.onAppend != nil {
 		return s.onAppend(ctx, entries)
 	}
@@ -68,6 +72,8 @@ func (s *store) DeleteBefore(ctx context.Context, t time.Time) (int64, error) {
 	if s.onDeleteBefore != nil {
 		return s.onDeleteBefore(ctx, t)
 	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	return s.MemoryStore.DeleteBefore(ctx, t)
 }
 
@@ -76,6 +82,8 @@ func (s *store) DeleteOwner(ctx context.Context, owner string) (int64, error) {
 	if s.onDeleteOwner != nil {
 		return s.onDeleteOwner(ctx, owner)
 	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	return s.MemoryStore.DeleteOwner(ctx, owner)
 }
 
@@ -100,6 +108,8 @@ func (s *store) find(id string) (e apilog.Entry, ok bool) {
 
 // remove deletes the entries that match, and stores the others again.
 func (s *store) remove(match func(e *apilog.Entry) bool) int64 {
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	all := s.all()
 	left := slices.DeleteFunc(slices.Clone(all), func(e apilog.Entry) bool { return match(&e) })
 	ctx := context.Background()

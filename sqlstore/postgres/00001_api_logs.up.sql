@@ -36,6 +36,9 @@ CREATE TABLE "api_logs" (
 CREATE INDEX "api_logs_key_idx" ON "api_logs" (key_id, at DESC, id DESC) INCLUDE (owner, status, lost);
 CREATE INDEX "api_logs_owner_idx" ON "api_logs" (owner, at DESC, id DESC) INCLUDE (status, lost);
 
+-- IDs that apilog.NewID did not make: those it made say the time.
+CREATE INDEX "api_logs_id_idx" ON "api_logs" (id) WHERE octet_length(id) <> 20 OR id ~ '[^0-9a-v]';
+
 -- Makes the partitions of yesterday and of the next days, as far as they are
 -- missing. Each program that appends calls it, so the role needs no right to create
 -- tables. An entry of another day goes to the default partition.
@@ -49,7 +52,7 @@ DECLARE
 BEGIN
 EXECUTE format($f$
 CREATE FUNCTION "api_logs_prepare"() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '2s' AS $body$
+    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '1s' AS $body$
 DECLARE
     home   text := %1$L;
     parent text := format('%%I.%%I', home, 'api_logs');
@@ -63,13 +66,15 @@ BEGIN
         CONTINUE WHEN to_regclass(part) IS NOT NULL;
         PERFORM pg_advisory_xact_lock(hashtextextended('sqlstore ' || parent, 0)); -- of several instances one
         CONTINUE WHEN to_regclass(part) IS NOT NULL;
-        -- Entries of that day that came before it had a partition.
+        -- In the order in which others lock them.
+        EXECUTE format('LOCK TABLE ONLY %%s IN SHARE UPDATE EXCLUSIVE MODE', parent);
         EXECUTE format('LOCK TABLE %%s IN ACCESS EXCLUSIVE MODE', rest);
+        -- Entries of that day that came before it had a partition.
         EXECUTE format('SELECT count(*) FROM (SELECT FROM %%s WHERE at >= $1 AND at < $2 LIMIT 20001) e', rest)
             INTO few USING day::timestamptz, (day + 1)::timestamptz;
         CONTINUE WHEN few > 20000; -- to move them would take long: they stay, and so do others of that day
         EXECUTE format('CREATE TABLE %%s (LIKE %%s INCLUDING DEFAULTS INCLUDING CONSTRAINTS)
-            WITH (autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0)', part, parent);
+            WITH (autovacuum_vacuum_insert_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0)', part, parent);
         IF few > 0 THEN
             EXECUTE format('WITH moved AS (DELETE FROM %%s WHERE at >= $1 AND at < $2 RETURNING *)
                 INSERT INTO %%s SELECT * FROM moved', rest, part) USING day::timestamptz, (day + 1)::timestamptz;
@@ -112,6 +117,12 @@ BEGIN
     END IF;
     EXECUTE format('DELETE FROM %%s WHERE at <= $1', parent) USING last;
     GET DIAGNOSTICS n = ROW_COUNT;
+    IF n = 0 THEN -- another role deleted them, or a trigger prevents it
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %%s WHERE at <= $1 LIMIT 1) e', parent) INTO n USING last;
+        IF n > 0 THEN
+            RAISE EXCEPTION 'the database deleted nothing, and reported no error';
+        END IF;
+    END IF;
     RETURN n;
 END
 $body$
@@ -122,7 +133,8 @@ $do$;
 REVOKE ALL ON FUNCTION "api_logs_prepare"() FROM PUBLIC;
 REVOKE ALL ON FUNCTION "api_logs_expire"(timestamptz) FROM PUBLIC;
 
-CREATE TABLE "api_logs_default" PARTITION OF "api_logs" DEFAULT;
+CREATE TABLE "api_logs_default" PARTITION OF "api_logs" DEFAULT
+    WITH (autovacuum_vacuum_insert_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0);
 
 SELECT "api_logs_prepare"();
 

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -44,17 +46,27 @@ type LogsOptions struct {
 //
 // # Rights
 //
-// The role of a server needs SELECT and INSERT on the table, and EXECUTE on
-// the function with the suffix _prepare, which makes partitions with the rights
-// of its owner. For the retention of a [apilog.Recorder] it also needs EXECUTE
-// on that with the suffix _expire, which deletes old entries. To keep a server
-// from deleting any, set Options.Retention of its Recorder to -1, and let
-// another role call DeleteBefore. DeleteOwner needs DELETE.
+// The role of a server needs
+//
+//	GRANT SELECT, INSERT ON api_logs TO server;
+//	GRANT EXECUTE ON FUNCTION api_logs_prepare TO server;
+//	GRANT EXECUTE ON FUNCTION api_logs_expire TO server;
+//
+// The functions have the rights of their owner. The first makes partitions. The
+// second deletes old entries, for the retention of an [apilog.Recorder]. To keep
+// a server from deleting any, leave it out, set Options.Retention of the
+// Recorder to -1, and let another role call DeleteBefore. DeleteOwner needs
+// SELECT and DELETE on the table.
+//
+// # PgBouncer
+//
+// In transaction mode, connect with default_query_exec_mode=exec in the DSN.
+// Call Migrate without PgBouncer.
 type Logs struct {
-	db       *sql.DB
-	table    records.Table
-	logger   *slog.Logger
-	prepared atomic.Int64 // when partitions were made, in Unix seconds
+	db        *sql.DB
+	table     records.Table
+	logger    *slog.Logger
+	prepareAt atomic.Pointer[time.Time] // when to make partitions again; nil at first
 }
 
 var _ apilog.Store = (*Logs)(nil)
@@ -132,6 +144,11 @@ func (l *Logs) Append(ctx context.Context, entries []apilog.Entry) error {
 		return ctx.Err()
 	}
 	l.prepare(ctx)
+	// In one order, so that two calls with the same entries wait for each other
+	// one after the other, and not both.
+	entries = slices.SortedFunc(slices.Values(entries), func(a, b apilog.Entry) int {
+		return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.ID, b.ID))
+	})
 	err := l.copy(ctx, entries)
 	if code(err) == "23505" { // unique_violation
 		err = l.insert(ctx, entries)
@@ -139,17 +156,20 @@ func (l *Logs) Append(ctx context.Context, entries []apilog.Entry) error {
 	return wrapLogs("append log entries", err)
 }
 
-// prepareEvery is how often Append makes sure that there are partitions.
-const prepareEvery = time.Hour
+const (
+	prepareEvery = time.Hour        // Append makes sure that there are partitions
+	prepareAgain = 10 * time.Minute // after a failure
+)
 
 // prepare makes partitions. Without them entries go to the default partition,
 // so an error is no reason not to append.
 func (l *Logs) prepare(ctx context.Context) {
-	now, last := time.Now().Unix(), l.prepared.Load()
-	if now-last < int64(prepareEvery/time.Second) && now >= last || !l.prepared.CompareAndSwap(last, now) {
+	now, next := time.Now(), l.prepareAt.Load()
+	if next != nil && now.Before(*next) || !l.prepareAt.CompareAndSwap(next, new(now.Add(prepareEvery))) {
 		return
 	}
 	if _, err := l.db.ExecContext(ctx, "SELECT "+l.table.Quoted("_prepare")+"()"); err != nil {
+		l.prepareAt.Store(new(now.Add(prepareAgain)))
 		l.log().Warn("sqlstore/postgres: cannot make partitions for API logs; entries go to the default partition "+
 			"when those of the next days are used up", "error", err)
 	}
@@ -181,6 +201,9 @@ func (l *Logs) copy(ctx context.Context, entries []apilog.Entry) error {
 func (l *Logs) insert(ctx context.Context, entries []apilog.Entry) error {
 	rows := make([]map[string]any, len(entries))
 	for i := range entries {
+		if err := logs.Check(&entries[i]); err != nil { // JSON would change the text
+			return err
+		}
 		rows[i] = make(map[string]any)
 		for j, value := range logsDialect.Values(&entries[i]) {
 			rows[i][logs.Columns[j]] = value
@@ -190,8 +213,9 @@ func (l *Logs) insert(ctx context.Context, entries []apilog.Entry) error {
 	if err != nil {
 		return err
 	}
-	_, err = l.db.ExecContext(ctx, "INSERT INTO "+l.table.Quoted("")+
-		" SELECT * FROM json_populate_recordset(NULL::"+l.table.Quoted("")+", $1::json) ON CONFLICT DO NOTHING", string(text))
+	table, columns := l.table.Quoted(""), strings.Join(logs.Columns, ", ") // the host may have added others
+	_, err = l.db.ExecContext(ctx, "INSERT INTO "+table+" ("+columns+") SELECT "+columns+
+		" FROM json_populate_recordset(NULL::"+table+", $1::json) ON CONFLICT DO NOTHING", string(text))
 	return err
 }
 
@@ -206,7 +230,7 @@ func (l *Logs) List(ctx context.Context, q apilog.Query) ([]apilog.Entry, error)
 func (l *Logs) list(ctx context.Context, q apilog.Query) ([]apilog.Entry, error) {
 	var after *logs.Position
 	if q.After != "" {
-		at, err := l.position(ctx, q.After)
+		at, err := l.position(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -230,15 +254,16 @@ func (l *Logs) list(ctx context.Context, q apilog.Query) ([]apilog.Entry, error)
 	return list, rows.Err()
 }
 
-// position returns the time of the entry with that ID.
-func (l *Logs) position(ctx context.Context, id string) (time.Time, error) {
-	if at, ok := apilog.TimeOf(id); ok {
+// position returns the time of the entry q.After.
+func (l *Logs) position(ctx context.Context, q apilog.Query) (at time.Time, err error) {
+	if at, ok := apilog.TimeOf(q.After); ok {
 		return at, nil
 	}
-	var at time.Time
-	err := l.db.QueryRowContext(ctx, "SELECT at FROM "+l.table.Quoted("")+" WHERE id = $1 LIMIT 1", id).Scan(&at)
+	err = l.db.QueryRowContext(ctx, "SELECT at FROM "+l.table.Quoted("")+
+		" WHERE id = $1 AND (octet_length(id) <> 20 OR id ~ '[^0-9a-v]')"+ // as the index has it
+		" AND (owner = $2 OR $2 = '') LIMIT 1", q.After, q.Owner).Scan(&at)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("%w: After is not the ID of an entry", apilog.ErrInvalidQuery)
+		err = logs.ErrAfter
 	}
 	return at, err
 }
@@ -256,9 +281,9 @@ func (l *Logs) histogram(ctx context.Context, q apilog.Query, step time.Duration
 	if err != nil {
 		return nil, err
 	}
-	// Microseconds are exact in a double precision for 285 years.
+	// In a double precision, microseconds are exact from 1685 to 2255.
 	s := logsDialect.Histogram(l.table.Quoted(""), q, step,
-		"(date_part('epoch', at - %s::timestamptz) * 1000000)::bigint / %s::bigint")
+		"((date_part('epoch', at) * 1000000)::bigint - %s::bigint) / %s::bigint")
 	rows, err := l.db.QueryContext(ctx, s.SQL, s.Args...)
 	if err != nil {
 		return nil, err
@@ -267,71 +292,89 @@ func (l *Logs) histogram(ctx context.Context, q apilog.Query, step time.Duration
 	return buckets, logs.Fill(rows, buckets)
 }
 
-const (
-	expireTries = 30 // to get the lock of a partition
-	expirePause = time.Second
-)
-
 // DeleteBefore implements [apilog.Store]. It drops whole partitions, and deletes
 // other entries in slices. If another instance does it already, it returns 0.
+//
+// To drop a partition, it waits until nobody uses the table. Others queue up
+// for that time, so it gives up after 200 milliseconds, and tries again, for
+// half a minute. It is an error if somebody, such as pg_dump, uses the table all
+// the time.
 func (l *Logs) DeleteBefore(ctx context.Context, t time.Time) (int64, error) {
-	deleted, err := l.deleteBefore(ctx, t)
+	deleted, err := inSlices(ctx, func() (n sql.NullInt64, err error) {
+		err = l.db.QueryRowContext(ctx, "SELECT "+l.table.Quoted("_expire")+"($1)", logsDialect.Time(t)).Scan(&n)
+		return n, err
+	})
 	return deleted, wrapLogs("delete old log entries", err)
 }
 
-func (l *Logs) deleteBefore(ctx context.Context, t time.Time) (deleted int64, err error) {
-	for tries := 0; ; {
-		var n sql.NullInt64
-		err := l.db.QueryRowContext(ctx, "SELECT "+l.table.Quoted("_expire")+"($1)", logsDialect.Time(t)).Scan(&n)
-		switch {
-		case code(err) == "55P03" && tries < expireTries: // lock_not_available: somebody reads
-			tries++
-			select {
-			case <-time.After(expirePause):
-			case <-ctx.Done():
-				return deleted, ctx.Err()
-			}
-		case err != nil || !n.Valid:
-			return deleted, err
-		default:
-			tries = 0
-			deleted += n.Int64
-		}
-	}
-}
-
-const deleteSlice = 5000 // entries in one statement
-
 // DeleteOwner implements [apilog.Store]. It deletes in slices.
 func (l *Logs) DeleteOwner(ctx context.Context, owner string) (int64, error) {
-	deleted, err := l.deleteOwner(ctx, owner)
-	return deleted, wrapLogs("delete the log entries of an owner", err)
+	const what = "delete the log entries of an owner"
+	if owner == "" {
+		return 0, wrapLogs(what, errors.New("the owner is empty"))
+	}
+	deleted, err := inSlices(ctx, func() (sql.NullInt64, error) { return l.deleteSlice(ctx, owner) })
+	return deleted, wrapLogs(what, err)
 }
 
-func (l *Logs) deleteOwner(ctx context.Context, owner string) (deleted int64, err error) {
-	if owner == "" {
-		return 0, errors.New("the owner is empty")
+// deleteSlice deletes some entries of an owner. It returns how many, or NULL if
+// there are none left.
+func (l *Logs) deleteSlice(ctx context.Context, owner string) (n sql.NullInt64, err error) {
+	table := l.table.Quoted("")
+	var last sql.NullTime
+	err = l.db.QueryRowContext(ctx, "SELECT max(at) FROM (SELECT at FROM "+table+
+		" WHERE owner = $1 ORDER BY at LIMIT 5000) e", owner).Scan(&last)
+	if err != nil || !last.Valid {
+		return n, err
 	}
-	for {
-		var last sql.NullTime
-		err := l.db.QueryRowContext(ctx, fmt.Sprintf(
-			"SELECT max(at) FROM (SELECT at FROM %s WHERE owner = $1 ORDER BY at LIMIT %d) e", l.table.Quoted(""), deleteSlice),
-			owner).Scan(&last)
-		if err != nil || !last.Valid {
-			return deleted, err
-		}
-		result, err := l.db.ExecContext(ctx,
-			"DELETE FROM "+l.table.Quoted("")+" WHERE owner = $1 AND at <= $2", owner, last.Time)
-		if err != nil {
-			return deleted, err
-		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return deleted, err
-		}
-		if n == 0 { // a policy or a rule prevents it
-			return deleted, errors.New("the database deleted nothing, and reported no error")
-		}
-		deleted += n
+	result, err := l.db.ExecContext(ctx, "DELETE FROM "+table+" WHERE owner = $1 AND at <= $2", owner, last.Time)
+	if err != nil {
+		return n, err
 	}
+	n.Valid = true
+	if n.Int64, err = result.RowsAffected(); err != nil || n.Int64 > 0 {
+		return n, err
+	}
+	// Another call deleted them, or a policy or a rule prevents it.
+	var left bool
+	err = l.db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM "+table+" WHERE owner = $1 AND at <= $2)",
+		owner, last.Time).Scan(&left)
+	if left {
+		err = errors.New("the database deleted nothing, and reported no error")
+	}
+	return n, err
+}
+
+const (
+	deleteTries = 30 // to get a lock
+	deletePause = time.Second
+)
+
+// inSlices calls a function that deletes some entries, until it returns NULL.
+func inSlices(ctx context.Context, slice func() (sql.NullInt64, error)) (deleted int64, err error) {
+	for tries := 0; ; {
+		n, err := slice()
+		if err == nil && n.Valid {
+			deleted += n.Int64
+			tries = 0
+			continue
+		}
+		if tries++; !isBusy(err) || tries >= deleteTries {
+			return deleted, err
+		}
+		select {
+		case <-time.After(deletePause):
+		case <-ctx.Done():
+			return deleted, ctx.Err()
+		}
+	}
+}
+
+// isBusy reports that others were in the way, so that it may succeed later.
+func isBusy(err error) bool {
+	switch code(err) {
+	case "55P03", "40P01", "40001": // lock_not_available, deadlock_detected, serialization_failure
+		return true
+	}
+	return false
 }

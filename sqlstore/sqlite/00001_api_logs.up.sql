@@ -31,12 +31,15 @@ CREATE TABLE "api_logs" (
     remote_addr    TEXT    NOT NULL, -- '': not known
     lost           INTEGER NOT NULL, -- not 0: that many requests are missing
     PRIMARY KEY (at, id)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 -- The newest of a key and of an owner, with what a chart needs, so that it reads
 -- no row of the table.
 CREATE INDEX "api_logs_key_idx" ON "api_logs" (key_id, at, id, owner, status, lost);
 CREATE INDEX "api_logs_owner_idx" ON "api_logs" (owner, at, id, status, lost);
+
+-- IDs that apilog.NewID did not make: those it made say the time.
+CREATE INDEX "api_logs_id_idx" ON "api_logs" (id) WHERE length(id) <> 20 OR id GLOB '*[^0-9a-v]*';
 
 -- +migrate StatementEnd
 -- +goose StatementEnd

@@ -24,6 +24,11 @@ type Dialect struct {
 	Time  func(t time.Time) any      // a time as a parameter
 	Addr  func(a netip.Addr) any     // an address as a parameter
 	Read  func(column string) string // how a column is selected
+
+	// NoIndex is what keeps the planner from finding rows by a column, before
+	// the name of that column. It is for one that does not know that a key has
+	// fewer entries than its owner.
+	NoIndex string
 }
 
 // Values returns the values of the columns for an entry.
@@ -57,6 +62,9 @@ func (r *Row) Entry(t time.Time) apilog.Entry {
 	return e
 }
 
+// ErrAfter means that a query continues after an entry that there is not.
+var ErrAfter = fmt.Errorf("%w: After is not the ID of an entry", apilog.ErrInvalidQuery)
+
 // A Position is a place in a list: that of an entry.
 type Position struct {
 	Time time.Time
@@ -72,6 +80,14 @@ type Select struct {
 // List returns the statement that lists what q selects. After is where it
 // continues, if it is not nil.
 func (d *Dialect) List(table string, q apilog.Query, after *Position) Select {
+	if after != nil && !q.To.IsZero() {
+		// Else the planner may find rows by To, and skip those until after.
+		if q.To.UnixMicro() <= after.Time.UnixMicro() {
+			after = nil
+		} else {
+			q.To = time.Time{}
+		}
+	}
 	var b builder
 	b.filter(d, q)
 	if after != nil {
@@ -93,17 +109,30 @@ func (d *Dialect) List(table string, q apilog.Query, after *Position) Select {
 	return Select{sql, b.args}
 }
 
+// counts are the columns of a histogram: all requests, client errors and server
+// errors.
+const counts = `
+	coalesce(sum(CASE WHEN lost <> 0 THEN lost ELSE 1 END), 0),
+	coalesce(sum(CASE WHEN status BETWEEN 400 AND 499 THEN 1 ELSE 0 END), 0),
+	coalesce(sum(CASE WHEN status >= 500 THEN 1 ELSE 0 END), 0)`
+
+// Bucket returns the statement that counts what q selects: all requests, client
+// errors and server errors.
+func (d *Dialect) Bucket(table string, q apilog.Query) Select {
+	var b builder
+	b.filter(d, q)
+	return Select{"SELECT" + counts + " FROM " + table + b.clause(), b.args}
+}
+
 // Histogram returns the statement that counts what q selects: the number of a
 // bucket, all requests, client errors and server errors. Number is the number
-// of the bucket in SQL; %s stands for q.From and for the step in microseconds.
+// of the bucket in SQL; %s stands for q.From, in microseconds since 1970, and for
+// the step in microseconds.
 func (d *Dialect) Histogram(table string, q apilog.Query, step time.Duration, number string) Select {
 	var b builder
 	b.filter(d, q)
-	sql := "SELECT " + fmt.Sprintf(number, b.arg(d, d.Time(q.From)), b.arg(d, step.Microseconds())) + ` AS bucket,
-		sum(CASE WHEN lost <> 0 THEN lost ELSE 1 END),
-		sum(CASE WHEN status BETWEEN 400 AND 499 THEN 1 ELSE 0 END),
-		sum(CASE WHEN status >= 500 THEN 1 ELSE 0 END)
-		FROM ` + table + b.clause() + " GROUP BY bucket"
+	sql := "SELECT " + fmt.Sprintf(number, b.arg(d, q.From.UnixMicro()), b.arg(d, step.Microseconds())) +
+		" AS bucket," + counts + " FROM " + table + b.clause() + " GROUP BY bucket"
 	return Select{sql, b.args}
 }
 
@@ -129,8 +158,12 @@ func (b *builder) clause() string {
 
 // filter adds the conditions of q, but for After.
 func (b *builder) filter(d *Dialect, q apilog.Query) {
+	owner := "owner"
+	if q.KeyID != "" {
+		owner = d.NoIndex + owner
+	}
 	for _, f := range []struct{ column, value string }{
-		{"owner", q.Owner}, {"key_id", q.KeyID}, {"method", q.Method}, {"route", q.Route},
+		{owner, q.Owner}, {"key_id", q.KeyID}, {"method", q.Method}, {"route", q.Route},
 		{"code", q.Code}, {"request_id", q.RequestID},
 	} {
 		if f.value != "" {

@@ -114,7 +114,7 @@ func TestHijack(t *testing.T) {
 func TestHijackFails(t *testing.T) {
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if _, _, err := http.NewResponseController(w).Hijack(); err != nil {
-			http.Error(w, err.Error(), 501)
+			http.Error(w, err.Error(), http.StatusNotImplemented)
 		}
 	})
 	use := map[string]func(h http.Handler){
@@ -209,7 +209,7 @@ var leaving = []struct {
 }{
 	{"answers nothing", func(http.ResponseWriter) {}, 499, false},
 	{"answers 500", func(w http.ResponseWriter) { w.WriteHeader(500) }, 499, false},
-	{"answers 503", func(w http.ResponseWriter) { http.Error(w, "down", 503) }, 499, false},
+	{"answers 503", func(w http.ResponseWriter) { http.Error(w, "down", http.StatusServiceUnavailable) }, 499, false},
 	{"answers 200", func(w http.ResponseWriter) { io.WriteString(w, "hello") }, 200, false},
 	{"answers 404", func(w http.ResponseWriter) { w.WriteHeader(404) }, 404, false},
 	{"aborts", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 499, false},
@@ -361,7 +361,9 @@ func TestDeadlineOfAnOuterHandler(t *testing.T) {
 	ctx, cancel := context.WithTimeout(ctx, 0)
 	defer cancel()
 	<-ctx.Done()
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Error(w, fmt.Sprint(r.Context().Err()), 503) })
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprint(r.Context().Err()), http.StatusServiceUnavailable)
+	})
 	if e := entry(t, nil, requestWith("").WithContext(ctx), h); e.Status != 503 {
 		t.Errorf("after a deadline, status %d, want 503", e.Status)
 	}

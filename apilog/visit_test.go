@@ -43,7 +43,7 @@ var answers = []struct {
 	{"WriteString", "GET", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }, 200, 5},
 	{"Fprint", "GET", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello", 1) }, 200, 6},
 	{"404", "GET", http.NotFound, 404, 19},
-	{"302", "GET", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, 302, -1},
+	{"302", "GET", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, 302, -1},
 	{"two statuses", "GET", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404); w.WriteHeader(500) }, 404, 0},
 	{"a status after a body", "GET", func(w http.ResponseWriter, _ *http.Request) { w.Write(nil); w.WriteHeader(500) }, 200, 0},
 	{"Flush", "GET", func(w http.ResponseWriter, _ *http.Request) { w.(http.Flusher).Flush(); w.WriteHeader(500) }, 200, 0},
@@ -87,7 +87,7 @@ var answers = []struct {
 	{"own deadline", "GET", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 0)
 		defer cancel()
-		http.Error(w, ctx.Err().Error(), 504)
+		http.Error(w, ctx.Err().Error(), http.StatusGatewayTimeout)
 	}, 504, -1},
 	{"deadlines", "GET", func(w http.ResponseWriter, r *http.Request) {
 		c := http.NewResponseController(w)
@@ -120,6 +120,7 @@ func powers(w http.ResponseWriter) []string {
 	add("ReaderFrom", ok)
 	_, ok = w.(io.StringWriter)
 	add("StringWriter", ok)
+	//lint:ignore SA1019 handlers may still use it
 	_, ok = w.(http.CloseNotifier)
 	add("CloseNotifier", ok)
 	return has

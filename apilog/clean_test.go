@@ -1,6 +1,7 @@
 package apilog_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -114,6 +115,7 @@ func TestKeysOfOtherSchemesAreStruckOut(t *testing.T) {
 		{"no legacy key, escaped", also(legacy), "/a%2Fb", "/a%2Fb"},
 		{"base64", also(base64), "/v1/" + inBase64 + "/x", "/v1/[key]/x"},
 		{"base64, escaped", also(base64), "/v1/" + escapeAll(inBase64), "/v1/[key]"},
+		{"a key with an escape", also(regexp.MustCompile(`^50%25-[0-9]{10}$`)), "/50%25-0123456789", "/[key]"},
 		{"a panic", auth.Scheme{AlsoAccept: func(key string) bool { return key[3] == '-' }}, "/abcd/ab", "/abcd/[key]"},
 	} {
 		if got := cleaned(t, c.scheme, c.path); got != c.want {
@@ -205,6 +207,24 @@ func TestRedact(t *testing.T) {
 	}
 	if at, _ := apilog.TimeOf(e.ID); !at.Equal(e.Time) {
 		t.Errorf("the ID says %v, the entry %v", at, e.Time)
+	}
+}
+
+// Redact may clear all of an entry. What it stands for stays.
+func TestRedactClears(t *testing.T) {
+	opts := unlimited()
+	opts.KeylessPerSecond = 5
+	opts.Redact = func(e *apilog.Entry) { *e = apilog.Entry{Time: e.Time} }
+	kept, lost := perKey(recorded(t, opts, answer(200), func(h http.Handler) {
+		for range 7 {
+			serve(h, requestWith(""))
+		}
+	}))
+	if kept[""] != 5 {
+		t.Errorf("%d entries, want 5", kept[""])
+	}
+	if lost[""] != 2 {
+		t.Errorf("%d are lost, want 2", lost[""])
 	}
 }
 

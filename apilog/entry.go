@@ -18,7 +18,7 @@ type Entry struct {
 	ID string
 
 	// Time is when the request began, in UTC. Duration is how long the handler
-	// took, or how long the connection was hijacked. Both are to the microsecond.
+	// took. Both are to the microsecond.
 	Time     time.Time
 	Duration time.Duration
 

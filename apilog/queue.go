@@ -25,12 +25,14 @@ type queue struct {
 	waiting           int      // entries in batches
 	size              int      // and those that are being written
 	holders           map[who]*holder
+	added             int64  // entries in all
 	lost              uint64 // in all
 	counting          int64  // lost ones whose counts are being written
 }
 
 // A batch is what one Append gets.
 type batch struct {
+	first   int64 // number of the first entry
 	entries []Entry
 	holders []*holder // of entries
 }
@@ -50,26 +52,38 @@ func newQueue(size, keyless int) *queue {
 	return &queue{max: size, share: max(size/keysInQueue, 1), keyless: keyless, holders: make(map[who]*holder)}
 }
 
-// add queues an entry, or counts it as lost. It reports whether the entries
-// should be written now.
-func (q *queue) add(e *Entry, now time.Time) (full bool) {
+// add queues an entry and returns its number, or counts it as lost and returns
+// 0. It reports whether the entries should be written now.
+func (q *queue) add(e *Entry, now time.Time) (number int64, full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	h := q.holder(who{e.KeyID, e.Owner})
 	if q.closed || q.size >= q.max || h.size >= q.share || !h.permits(q.limit(e), now) {
 		h.lost++
 		q.lost++
-		return false
+		return 0, false
 	}
+	q.added++
 	b := q.last()
 	b.entries, b.holders = append(b.entries, *e), append(b.holders, h)
 	q.waiting++
 	q.size++
 	h.size++
-	return q.waiting >= min(batchSize, q.max/2) || h.size >= q.share/2
+	return q.added, q.waiting >= min(batchSize, q.max/2) || h.size >= q.share/2
 }
 
-// last returns a batch with room for an entry.
+// amend sets the code of the entry with that number, if it still waits.
+func (q *queue) amend(number int64, code string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, b := range q.batches {
+		if i := number - b.first; i >= 0 && i < int64(len(b.entries)) {
+			b.entries[i].Code = code
+		}
+	}
+}
+
+// last returns a batch with room for the entry that was just counted as added.
 func (q *queue) last() *batch {
 	if n := len(q.batches); n > 0 && len(q.batches[n-1].entries) < batchSize {
 		return q.batches[n-1]
@@ -78,6 +92,7 @@ func (q *queue) last() *batch {
 	if n := len(q.free); n > 0 {
 		b, q.free = q.free[n-1], q.free[:n-1]
 	}
+	b.first = q.added
 	q.batches = append(q.batches, b)
 	return b
 }

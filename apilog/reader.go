@@ -3,6 +3,7 @@ package apilog
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -115,5 +116,8 @@ func storable(text string) bool { return utf8.ValidString(text) && strings.Index
 func mustHave(call string, store Store) {
 	if store == nil {
 		panic(call + ": the store is nil")
+	}
+	if v := reflect.ValueOf(store); v.Kind() == reflect.Pointer && v.IsNil() {
+		panic(fmt.Sprintf("%s: the store is a nil %T", call, store))
 	}
 }

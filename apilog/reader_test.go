@@ -263,6 +263,7 @@ func TestReaderWithoutStore(t *testing.T) {
 	wantPanic(t, "apilog.For: the store is nil", func() { apilog.For(nil, "acme") })
 	wantPanic(t, "apilog.For: the store is nil", func() { apilog.For(nil, "") })
 	wantPanic(t, "apilog.All: the store is nil", func() { apilog.All(nil) })
+	wantPanic(t, "apilog.All: the store is a nil *apilog.MemoryStore", func() { apilog.All((*apilog.MemoryStore)(nil)) })
 }
 
 func TestReaderErrors(t *testing.T) {

@@ -149,8 +149,8 @@ func (r *Recorder) Dropped() uint64 { return r.queue.dropped() }
 // Close writes the entries that wait and the counts of those that were lost,
 // and returns the error of that. What is not written when ctx ends is lost.
 // Later requests are lost as well, so shut the HTTP server down first. It waits
-// for all that it has started, but not for a store that does not heed its
-// context. A second Close returns the same.
+// for all that it has started, unless ctx ends first. A second Close returns the
+// same.
 func (r *Recorder) Close(ctx context.Context) error {
 	r.stop()
 	err := r.writer.close(ctx)

@@ -140,30 +140,53 @@ func TestDecisions(t *testing.T) {
 }
 
 // A stream that ends because its key was revoked says so, though its status was
-// 200 long before.
+// 200 long before. WithRecheck tells it when the handler may have returned.
 func TestStreamEndedByRecheck(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := apilog.NewMemoryStore(10)
-		g := guard(store, unlimited(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			io.WriteString(w, "data: 1\n\n")
-			ctx, stop := auth.WithRecheck(r.Context(), time.Second)
-			defer stop()
-			<-ctx.Done()
-		}))
-		key := g.keys.add(auth.Record{ID: "key_1", Owner: "org_1"})
-		time.AfterFunc(10*time.Second, func() { g.keys.revoke("key_1") })
-		g.send(key)
-		e := only(t, closed(t, g.recorder, store))
-		if e.Status != 200 {
-			t.Errorf("status %d, want 200", e.Status)
-		}
-		if e.Code != "KEY_REVOKED" {
-			t.Errorf("code %q, want KEY_REVOKED", e.Code)
-		}
-		if e.Duration < 10*time.Second {
-			t.Errorf("duration %v, want that of the stream", e.Duration)
-		}
-	})
+	for _, waits := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := apilog.NewMemoryStore(10)
+			keys := new(keyStore)
+			recorder := apilog.NewRecorder(store, unlimited())
+			returned, told := make(chan struct{}), make(chan struct{})
+			hook := func(ctx context.Context, d auth.Decision) {
+				if d.Err == nil {
+					recorder.OnDecision(ctx, d)
+					return
+				}
+				if !waits {
+					<-returned
+				}
+				recorder.OnDecision(ctx, d)
+				close(told)
+			}
+			a := auth.New(keys, &auth.Options{OnDecision: hook, Logger: quiet})
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, "data: 1\n\n")
+				ctx, stop := auth.WithRecheck(r.Context(), time.Second)
+				defer stop()
+				<-ctx.Done()
+				if waits {
+					<-told
+				}
+			})
+			key := keys.add(auth.Record{ID: "key_1", Owner: "org_1"})
+			time.AfterFunc(10500*time.Millisecond, func() { keys.revoke("key_1") })
+			time.Sleep(time.Millisecond) // so that no flush comes at the same time
+			serve(recorder.Middleware(a.Middleware(h)), requestWith(key))
+			close(returned)
+			<-told
+			e := only(t, closed(t, recorder, store))
+			if e.Status != 200 {
+				t.Errorf("status %d, want 200", e.Status)
+			}
+			if e.Code != "KEY_REVOKED" {
+				t.Errorf("code %q, want KEY_REVOKED; the handler waits: %t", e.Code, waits)
+			}
+			if e.Duration < 10*time.Second {
+				t.Errorf("duration %v, want that of the stream", e.Duration)
+			}
+		})
+	}
 }
 
 func TestWithoutRecorder(t *testing.T) {

@@ -1,11 +1,9 @@
 package apilog
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -13,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/felixge/httpsnoop"
 	"github.com/insigner/auth"
 )
 
@@ -41,6 +38,7 @@ type visit struct {
 	refusal      string // the Code of the last Decision
 	step         auth.Step
 	code         string // by SetCode
+	number       int64  // in the queue, once it is there
 }
 
 type visitKey struct{}
@@ -78,6 +76,9 @@ func (v *visit) decided(d auth.Decision) {
 		v.keyID, v.owner = id, owner
 	}
 	v.refusal, v.step = d.Code, d.Step
+	if v.number != 0 && v.code == "" && d.Step == auth.StepRecheck {
+		v.by.queue.amend(v.number, v.by.cleaner.clean(d.Code, maxCode)) // WithRecheck tells it after it has ended the stream
+	}
 }
 
 func (v *visit) setCode(code string) {
@@ -123,7 +124,7 @@ func (r *Recorder) Middleware(next http.Handler) http.Handler {
 			}
 		}()
 		v.addr = r.clientAddr(req)
-		next.ServeHTTP(httpsnoop.Wrap(w, v.hooks()), inner)
+		next.ServeHTTP(v.wrap(w), inner)
 		returned = true
 	})
 }
@@ -136,56 +137,6 @@ func giveBack(req, inner *http.Request) {
 	}
 	if inner.MultipartForm != req.MultipartForm {
 		req.MultipartForm = inner.MultipartForm
-	}
-}
-
-func (v *visit) hooks() httpsnoop.Hooks {
-	return httpsnoop.Hooks{
-		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
-			return func(code int) {
-				v.began(code)
-				next(code)
-			}
-		},
-		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
-			return func(b []byte) (int, error) {
-				v.began(http.StatusOK)
-				n, err := next(b)
-				v.wrote.Add(int64(n))
-				return n, err
-			}
-		},
-		WriteString: func(next httpsnoop.WriteStringFunc) httpsnoop.WriteStringFunc {
-			return func(s string) (int, error) {
-				v.began(http.StatusOK)
-				n, err := next(s)
-				v.wrote.Add(int64(n))
-				return n, err
-			}
-		},
-		ReadFrom: func(next httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
-			return func(src io.Reader) (int64, error) {
-				v.began(http.StatusOK)
-				n, err := next(src)
-				v.wrote.Add(n)
-				return n, err
-			}
-		},
-		Flush: func(next httpsnoop.FlushFunc) httpsnoop.FlushFunc {
-			return func() {
-				v.began(http.StatusOK)
-				next()
-			}
-		},
-		Hijack: func(next httpsnoop.HijackFunc) httpsnoop.HijackFunc {
-			return func() (net.Conn, *bufio.ReadWriter, error) {
-				conn, buf, err := next()
-				if err == nil {
-					v.began(http.StatusSwitchingProtocols)
-				}
-				return conn, buf, err
-			}
-		},
 	}
 }
 
@@ -220,6 +171,7 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 		e.Method, e.Path = strings.Clone(e.Method), strings.Clone(e.Path)
 	}
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	e.KeyID, e.Owner = identity(v.keyID), identity(v.owner)
 	if e.Status >= 400 && e.Status != statusClientClosed || v.step == auth.StepRecheck {
 		e.Code = v.refusal
@@ -227,9 +179,10 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 	if v.code != "" {
 		e.Code = v.code
 	}
-	v.mu.Unlock()
 	e.Code = r.cleaner.clean(e.Code, maxCode)
-	if r.queue.add(&e, v.start.Add(e.Duration)) {
+	number, full := r.queue.add(&e, v.start.Add(e.Duration))
+	v.number = number
+	if full {
 		r.writer.wake()
 	}
 }

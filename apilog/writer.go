@@ -88,7 +88,6 @@ func (w *writer) close(ctx context.Context) error {
 	w.once.Do(func() {
 		before := w.queue.close()
 		defer w.cancel()
-		defer context.AfterFunc(ctx, w.cancel)()
 		close(w.closing)
 		finished := false
 		select {
@@ -119,6 +118,9 @@ func (w *writer) close(ctx context.Context) error {
 func (w *writer) writeQueue() {
 	for range w.queue.waits() {
 		b := w.queue.take()
+		if b == nil { // Close has given up the rest
+			return
+		}
 		w.queue.done(b, w.write(b.entries))
 	}
 }

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		runFlood(spec)
 		return
 	}
+	if file := os.Getenv(crashEnv); file != "" {
+		runCrash(file)
+		return
+	}
 	os.Exit(pgtest.Main(m))
 }
 

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -34,20 +33,13 @@ func main() {
 
 // run serves until ctx is done. Then it finishes the requests in progress.
 func run(ctx context.Context, addr string) error {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("%w; -addr sets another address", err)
-	}
 	store := new(keyring.MemoryStore)
 	manager := keyring.NewManager(store, nil)
-	if err := exampleapi.PrintKeys(ctx, manager, listener.Addr()); err != nil {
-		return err
-	}
 	logs := apilog.NewMemoryStore(10_000)
 	recorder := apilog.NewRecorder(logs, nil)
 	a := auth.New(store, &auth.Options{OnDecision: recorder.OnDecision})
 	api := a.Middleware(exampleapi.API(manager, logs))
-	served := exampleapi.Serve(ctx, listener, recorder.Middleware(requestID(api)))
+	served := exampleapi.Serve(ctx, addr, manager, recorder.Middleware(requestID(api)))
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
 	defer cancel()
 	return cmp.Or(served, recorder.Close(closing))

@@ -8,8 +8,6 @@ import (
 	"errors"
 	"flag"
 	"log"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -72,19 +70,9 @@ func run(ctx context.Context, addr, file, logFile string, migrate bool) (err err
 		recorder.OnDecision(ctx, d)
 	}})
 	manager := keyring.NewManager(store, nil)
-	served := serve(ctx, addr, manager, recorder.Middleware(a.Middleware(exampleapi.API(manager, logs))))
+	api := recorder.Middleware(a.Middleware(exampleapi.API(manager, logs)))
+	served := exampleapi.Serve(ctx, addr, manager, api)
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
 	defer cancel()
 	return cmp.Or(served, recorder.Close(closing))
-}
-
-func serve(ctx context.Context, addr string, manager *keyring.Manager, handler http.Handler) error {
-	listener, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
-	if err := exampleapi.PrintKeys(ctx, manager, listener.Addr()); err != nil {
-		return err
-	}
-	return exampleapi.Serve(ctx, listener, handler)
 }

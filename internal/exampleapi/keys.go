@@ -11,10 +11,10 @@ import (
 	"github.com/insigner/auth/keyring"
 )
 
-// PrintKeys creates four keys for an API that listens on addr, and prints them
+// printKeys creates four keys for an API that listens on addr, and prints them
 // with commands to try. If an earlier start has created them, or another
 // instance creates them now, it prints only the address.
-func PrintKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr) error {
+func printKeys(ctx context.Context, manager *keyring.Manager, listening net.Addr) error {
 	addr := *listening.(*net.TCPAddr)
 	if addr.IP.IsUnspecified() {
 		addr.IP = net.IPv4(127, 0, 0, 1)

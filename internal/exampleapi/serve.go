@@ -3,18 +3,29 @@ package exampleapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/insigner/auth/keyring"
 )
 
 // CloseTimeout is how long an example takes to finish its requests, and then to
 // write what waits.
 const CloseTimeout = 10 * time.Second
 
-// Serve answers requests with the handler until ctx is done. Then it finishes
-// those in progress.
-func Serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+// Serve listens on addr, prints keys, and answers requests with the handler
+// until ctx is done. Then it finishes those in progress.
+func Serve(ctx context.Context, addr string, manager *keyring.Manager, handler http.Handler) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w; -addr sets another address", err)
+	}
+	defer listener.Close()
+	if err := printKeys(ctx, manager, listener.Addr()); err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,

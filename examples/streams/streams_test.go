@@ -7,11 +7,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/coder/websocket"
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
 	"github.com/insigner/auth/authtest"
 	"github.com/insigner/auth/keyring"
 	"google.golang.org/grpc"
@@ -24,16 +26,61 @@ import (
 
 const every = 20 * time.Millisecond
 
-// An api has keys in memory.
+// An api has keys in memory, and logs its requests.
 type api struct {
-	store   *keyring.MemoryStore
-	manager *keyring.Manager
-	auth    *auth.Authenticator
+	store    *keyring.MemoryStore
+	manager  *keyring.Manager
+	auth     *auth.Authenticator
+	logs     *apilog.MemoryStore
+	recorder *apilog.Recorder
+	serving  sync.WaitGroup // a server does not wait for a connection that was hijacked
 }
 
 func newAPI() *api {
-	store := new(keyring.MemoryStore)
-	return &api{store, keyring.NewManager(store, nil), auth.New(store, nil)}
+	store, logs := new(keyring.MemoryStore), apilog.NewMemoryStore(100)
+	recorder := apilog.NewRecorder(logs, nil)
+	a := auth.New(store, &auth.Options{OnDecision: recorder.OnDecision})
+	return &api{store: store, manager: keyring.NewManager(store, nil), auth: a, logs: logs, recorder: recorder}
+}
+
+// serve returns a server of a stream that needs a key.
+func (a *api) serve(stream http.Handler) *httptest.Server {
+	h := a.recorder.Middleware(a.auth.Require("events.read")(stream))
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.serving.Add(1)
+		defer a.serving.Done()
+		h.ServeHTTP(w, r)
+	}))
+}
+
+// logged expects one entry with that status, the key and the code with which the
+// stream ended, once the server is closed.
+func (a *api) logged(t *testing.T, status int, keyID, code string) {
+	t.Helper()
+	a.serving.Wait()
+	if err := a.recorder.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	entries, err := apilog.All(a.logs).List(t.Context(), apilog.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) == 0 && status == 0 {
+		return // no HTTP
+	}
+	if len(entries) != 1 {
+		t.Fatalf("%d entries, want 1: %+v", len(entries), entries)
+	}
+	e := entries[0]
+	if e.Status != status {
+		t.Errorf("the entry has status %d, want %d", e.Status, status)
+	}
+	if e.KeyID != keyID {
+		t.Errorf("the entry has key %q, want %q", e.KeyID, keyID)
+	}
+	if e.Code != code {
+		t.Errorf("the entry has code %q, want %q", e.Code, code)
+	}
 }
 
 // An end is a way in which a key ends, with the code that the client sees.
@@ -65,8 +112,9 @@ var ends = []end{
 
 // each runs f for each way in which a key ends. F starts a stream with the key,
 // calls begun when it has seen that the stream works, and returns the code with
-// which the stream ends.
-func each(t *testing.T, f func(t *testing.T, a *api, key auth.Key, begun func()) string) {
+// which the stream ends. Then its entry in the API logs has that status, or
+// there is none if that is 0.
+func each(t *testing.T, status int, f func(t *testing.T, a *api, key auth.Key, begun func()) string) {
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {
 			a := newAPI()
@@ -83,15 +131,16 @@ func each(t *testing.T, f func(t *testing.T, a *api, key auth.Key, begun func())
 			if got := f(t, a, key, begun); got != e.code {
 				t.Errorf("the stream ends with %q, want %q", got, e.code)
 			}
+			a.logged(t, status, record.ID, e.code)
 		})
 	}
 }
 
 func TestServerSentEvents(t *testing.T) {
-	each(t, func(t *testing.T, a *api, key auth.Key, begun func()) string {
+	each(t, 200, func(t *testing.T, a *api, key auth.Key, begun func()) string {
 		source := make(chan string, 1)
 		source <- "hello"
-		server := httptest.NewServer(a.auth.Require("events.read")(events(every, source)))
+		server := a.serve(events(every, source))
 		defer server.Close()
 		r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
 		if err != nil {
@@ -119,8 +168,8 @@ func TestServerSentEvents(t *testing.T) {
 }
 
 func TestWebSocket(t *testing.T) {
-	each(t, func(t *testing.T, a *api, key auth.Key, begun func()) string {
-		server := httptest.NewServer(a.auth.Require("events.read")(echo(every)))
+	each(t, 101, func(t *testing.T, a *api, key auth.Key, begun func()) string {
+		server := a.serve(echo(every))
 		defer server.Close()
 		conn, _, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{
 			HTTPHeader: http.Header{"Authorization": {"Bearer " + key.Reveal()}}})
@@ -182,7 +231,7 @@ func dial(t *testing.T, a *auth.Authenticator) healthpb.HealthClient {
 }
 
 func TestGRPCStream(t *testing.T) {
-	each(t, func(t *testing.T, a *api, key auth.Key, begun func()) string {
+	each(t, 0, func(t *testing.T, a *api, key auth.Key, begun func()) string {
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key.Reveal())
 		stream, err := dial(t, a.auth).Watch(ctx, new(healthpb.HealthCheckRequest))
 		if err != nil {

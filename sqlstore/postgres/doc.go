@@ -118,6 +118,10 @@
 // default_query_exec_mode=exec in the DSN, and set Options.WatchConfig to
 // connect to the server itself. Call Migrate without PgBouncer too.
 //
+// # API logs
+//
+// [Logs] keeps the entries of package apilog, in a table of its own.
+//
 // # Security
 //
 // The announcements hold hashes. Everybody who may connect to the database can

@@ -135,6 +135,7 @@ var logsDialect = &logs.Dialect{
 		}
 		return column
 	},
+	Rest: "CASE WHEN %s THEN TRUE END",
 }
 
 // Append implements [apilog.Store]. It is one COPY, or one INSERT if an entry is

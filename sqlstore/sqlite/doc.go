@@ -64,6 +64,10 @@
 // second what this process or another has committed, also with SQL. A Store
 // reports its own changes before the call that made them returns.
 //
+// # API logs
+//
+// [Logs] keeps the entries of package apilog, best in a file of its own.
+//
 // # Limits
 //
 // The Stores of one process that write to the same file take turns, in the

@@ -117,8 +117,8 @@ var logsDialect = &logs.Dialect{
 		}
 		return a.WithZone("").String()
 	},
-	Read:    func(column string) string { return column },
-	NoIndex: "+",
+	Read: func(column string) string { return column },
+	Rest: "+%s",
 }
 
 // The settings of a connection that writes. To write back few pages of the log

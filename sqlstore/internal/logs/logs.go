@@ -25,10 +25,10 @@ type Dialect struct {
 	Addr  func(a netip.Addr) any     // an address as a parameter
 	Read  func(column string) string // how a column is selected
 
-	// NoIndex is what keeps the planner from finding rows by a column, before
-	// the name of that column. It is for one that does not know that a key has
-	// fewer entries than its owner.
-	NoIndex string
+	// Rest is a condition, %s, by which the planner does not look for rows, and
+	// of which it does not believe that it leaves few. The entries of a key are
+	// all of one owner.
+	Rest string
 }
 
 // Values returns the values of the columns for an entry.
@@ -40,7 +40,6 @@ func (d *Dialect) Values(e *apilog.Entry) []any {
 // A Row is where Scan puts the columns of an entry.
 type Row struct {
 	entry    apilog.Entry
-	Micros   int64  // of the time, if the column is a number
 	duration int64  // in microseconds
 	addr     string // or ""
 }
@@ -158,12 +157,15 @@ func (b *builder) clause() string {
 
 // filter adds the conditions of q, but for After.
 func (b *builder) filter(d *Dialect, q apilog.Query) {
-	owner := "owner"
-	if q.KeyID != "" {
-		owner = d.NoIndex + owner
+	if q.Owner != "" {
+		owner := "owner = " + b.arg(d, q.Owner)
+		if q.KeyID != "" {
+			owner = fmt.Sprintf(d.Rest, owner)
+		}
+		b.where(owner)
 	}
 	for _, f := range []struct{ column, value string }{
-		{owner, q.Owner}, {"key_id", q.KeyID}, {"method", q.Method}, {"route", q.Route},
+		{"key_id", q.KeyID}, {"method", q.Method}, {"route", q.Route},
 		{"code", q.Code}, {"request_id", q.RequestID},
 	} {
 		if f.value != "" {

@@ -142,7 +142,7 @@ func TestSQLiteLogsMigrateAdopts(t *testing.T) {
 	execute(t, db, strings.Replace(string(text), "STRICT, ", "", 1))
 	l, err = sqlite.NewLogs(db, &sqlite.LogsOptions{Logger: quiet})
 	must(t, err)
-	if err := l.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "is another than Migrate creates") {
+	if err := l.Migrate(t.Context()); err == nil || !strings.Contains(err.Error(), "choose another LogsOptions.Table: ") {
 		t.Errorf("Migrate of another table: %v, want an error that says so", err)
 	}
 }

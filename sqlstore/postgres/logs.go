@@ -99,7 +99,7 @@ var LogsMigrations embed.FS
 // Migrate creates the table if it does not exist, and brings it up to date, as
 // [Store.Migrate] does.
 func (l *Logs) Migrate(ctx context.Context) error {
-	m := records.Migration{DB: l.db, Table: l.table, Logger: l.log(), Dialect: &records.Dialect{
+	m := records.Migration{DB: l.db, Table: l.table, Option: "LogsOptions.Table", Logger: l.log(), Dialect: &records.Dialect{
 		Package: dialect.Package, Schemas: true, Migrations: LogsMigrations,
 		Goose: goose.DialectPostgres, Exists: dialect.Exists, Locker: locker, Differs: differs,
 	}}

@@ -94,7 +94,7 @@ func (l *Logs) Migrate(ctx context.Context) error {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	m := records.Migration{DB: l.db, Table: l.table, Logger: logger, Turn: l.turn.wait, Dialect: &records.Dialect{
+	m := records.Migration{DB: l.db, Table: l.table, Option: "LogsOptions.Table", Logger: logger, Turn: l.turn.wait, Dialect: &records.Dialect{
 		Package: dialect.Package, Numbered: dialect.Numbered, Migrations: LogsMigrations,
 		Goose: goose.DialectSQLite3, Exists: dialect.Exists, Differs: differs,
 	}}

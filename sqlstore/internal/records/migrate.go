@@ -20,7 +20,7 @@ import (
 // Migrate creates the table, or adopts the one that another tool made from the
 // same files, and brings it up to date.
 func (s *Store) Migrate(ctx context.Context) error {
-	m := Migration{DB: s.db, Dialect: s.dialect, Table: s.Table, Turn: s.Turn, Logger: s.Logger}
+	m := Migration{DB: s.db, Dialect: s.dialect, Table: s.Table, Option: "Options.Table", Turn: s.Turn, Logger: s.Logger}
 	return s.wrap("migrate", m.Up(ctx))
 }
 
@@ -31,6 +31,7 @@ type Migration struct {
 	DB      *sql.DB
 	Dialect *Dialect
 	Table   Table
+	Option  string                                        // that has the name of the table, for errors
 	Turn    func(context.Context) (end func(), err error) // as in Store
 	Logger  *slog.Logger
 }
@@ -123,7 +124,7 @@ func (m *Migration) adopt(ctx context.Context, tx *sql.Tx, versions *versionTabl
 		if len(files) > 1 { // it is as the files before make it, which were executed or adopted
 			return false, nil
 		}
-		err = fmt.Errorf("%w; if it is for something else, choose another name: %s", errDiffers, strings.Join(differences, "; "))
+		err = fmt.Errorf("%w; if it is for something else, choose another %s: %s", errDiffers, m.Option, strings.Join(differences, "; "))
 	}
 	return err == nil, err
 }

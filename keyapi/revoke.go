@@ -1,11 +1,9 @@
 package keyapi
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
@@ -58,7 +56,7 @@ func (c *call) revoke() error {
 	if err != nil {
 		return err
 	}
-	revoked, err := c.revokeAll()
+	revoked, err := c.keys.RevokeMade(c.r.Context(), c.id)
 	if err != nil {
 		p := *c.problemOf(err)
 		p.RevokedKeys = revoked
@@ -99,56 +97,4 @@ func (c *call) last() (auth.Record, error) {
 		r.RevokedAt = events[0].Time
 	}
 	return r, nil
-}
-
-// revokeAll revokes the key and all that it created, directly or not. Each key
-// is revoked before those that it created are looked for, since it may be
-// creating more. It repeats that until nothing is new. A failure does not spare
-// the other keys. It returns the IDs of those that are revoked, and the first
-// failure.
-func (c *call) revokeAll() (revoked []string, failure error) {
-	ctx := c.r.Context()
-	ids := []string{c.id} // also of keys that are deleted
-	for n := 0; n < len(ids); {
-		for ; n < len(ids); n++ {
-			err := c.keys.Revoke(ctx, ids[n])
-			if err == nil {
-				revoked = append(revoked, ids[n])
-			} else if !errors.Is(err, auth.ErrNotFound) {
-				failure = cmp.Or(failure, err)
-			}
-		}
-		for _, creator := range ids {
-			created, err := c.created(creator)
-			failure = cmp.Or(failure, err)
-			for _, id := range created {
-				if !slices.Contains(ids, id) {
-					ids = append(ids, id)
-				}
-			}
-		}
-	}
-	return revoked, failure
-}
-
-// created returns the IDs of the keys that a key created or rotated itself
-// into, as far as they can be read, and the first failure. Those that are
-// deleted are only known from their events.
-func (c *call) created(creator string) (ids []string, failure error) {
-	ctx := c.r.Context()
-	for r, err := range c.keys.List(ctx, keyring.Filter{CreatedBy: creator}) {
-		if err == nil {
-			ids = append(ids, r.ID)
-		}
-		failure = cmp.Or(failure, err)
-	}
-	for e, err := range c.keys.Events(ctx, keyring.EventFilter{By: creator, Kind: keyring.EventCreated}) {
-		switch {
-		case err == nil:
-			ids = append(ids, e.KeyID)
-		case !errors.Is(err, errors.ErrUnsupported):
-			failure = cmp.Or(failure, err)
-		}
-	}
-	return ids, failure
 }

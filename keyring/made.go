@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/insigner/auth"
 )
@@ -16,102 +17,154 @@ import (
 // error. The error matches auth.ErrNotFound if the Keyring sees neither the
 // record nor an event of the key.
 func (k *Keyring) Made(ctx context.Context, id string) ([]string, error) {
-	if err := k.checkMaker(ctx, id); err != nil {
+	s, err := k.searchMade(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	var made idSet
-	made.add(id)
-	var failure error
-	for n := 0; n < len(made.ids); n++ {
-		failure = cmp.Or(failure, k.addMade(ctx, &made, made.ids[n]))
+	for n := 0; n < len(s.found); n++ {
+		s.searchKey(s.found[n].ID)
 	}
-	return made.ids[1:], failure
+	var ids []string
+	for _, r := range s.found[1:] {
+		ids = append(ids, r.ID)
+	}
+	return ids, s.failure
 }
 
 // RevokeMade revokes a key that has leaked, and all keys that it made. It
 // returns the IDs of those that are revoked now, also of those that were
 // revoked before.
 //
-// A key is revoked before the keys that it made are searched, and the search is
-// repeated until it finds no more. So a key cannot escape by making another at
-// the same time. A failure does not spare the other keys: RevokeMade returns
-// what it has revoked together with the first error, and can be repeated. The
-// key itself may be deleted.
+// The key may go on making keys at the same time: of its rotations the newest is
+// revoked first, and what it revokes is searched until nothing more is found. A
+// failure does not spare the other keys: RevokeMade returns what it has
+// revoked together with the first error, and can be repeated. The key itself may
+// be deleted.
 //
 // The error matches auth.ErrNotFound if the Keyring sees neither the record nor
 // an event of the key.
 func (k *Keyring) RevokeMade(ctx context.Context, id string) (revoked []string, err error) {
-	if err := k.checkMaker(ctx, id); err != nil {
+	s, err := k.searchMade(ctx, id)
+	if err != nil {
 		return nil, err
 	}
-	var made idSet // also of keys that are deleted
-	made.add(id)
-	for n := 0; n < len(made.ids); {
-		for ; n < len(made.ids); n++ {
-			switch failure := k.Revoke(ctx, made.ids[n]); {
-			case failure == nil:
-				revoked = append(revoked, made.ids[n])
-			case !errors.Is(failure, auth.ErrNotFound):
-				err = cmp.Or(err, failure)
+	var again []string // what was good, and may have made more before it was revoked
+	ended := make(map[string]bool)
+	for n := 0; n < len(s.found); {
+		found := slices.Clone(s.found[n:])
+		n = len(s.found)
+		for _, r := range slices.Backward(found) {
+			if r.RevokedAt.IsZero() {
+				if err := k.Revoke(ctx, r.ID); errors.Is(err, auth.ErrNotFound) {
+					continue
+				} else if err != nil {
+					s.fail(err)
+					continue
+				}
+				again = append(again, r.ID)
+			}
+			ended[r.ID] = true
+		}
+		for _, r := range found {
+			s.searchKey(r.ID)
+		}
+		if n == len(s.found) {
+			for _, id := range again {
+				s.searchKey(id)
 			}
 		}
-		for i := range n {
-			err = cmp.Or(err, k.addMade(ctx, &made, made.ids[i]))
+	}
+	for _, r := range s.found {
+		if ended[r.ID] {
+			revoked = append(revoked, r.ID)
 		}
 	}
-	return revoked, err
+	return revoked, s.failure
 }
 
-// checkMaker returns an error if there is neither a record nor an event of the
-// key. Without it, the name of an actor would stand for the keys that the actor
+// A search finds the keys that a key made.
+type search struct {
+	keys    *Keyring
+	ctx     context.Context
+	found   []auth.Record   // the key itself first; of a deleted one, what an event knows
+	ids     map[string]bool // of found
+	chains  map[string]bool // that were searched
+	failure error           // the first one
+}
+
+// searchMade begins a search with the key itself and its own rotations.
+//
+// It returns an error if there is neither a record nor an event of the key.
+// Otherwise the name of an actor would stand for the keys that the actor
 // created, and an empty ID for all keys.
-func (k *Keyring) checkMaker(ctx context.Context, id string) error {
+func (k *Keyring) searchMade(ctx context.Context, id string) (*search, error) {
 	q, err := k.eventQuery(EventFilter{KeyID: id})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if id == "" {
-		return auth.ErrNotFound
+		return nil, auth.ErrNotFound
 	}
-	if err := k.checkKnown(ctx, q); !errors.Is(err, errors.ErrUnsupported) {
-		return err
+	s := &search{keys: k, ctx: ctx, ids: make(map[string]bool), chains: make(map[string]bool)}
+	r, err := k.Get(ctx, id)
+	switch {
+	case err == nil:
+		s.add(r)
+	case !errors.Is(err, auth.ErrNotFound):
+		return nil, err
+	default:
+		if err := k.checkKnown(ctx, q); errors.Is(err, errors.ErrUnsupported) {
+			return nil, auth.ErrNotFound
+		} else if err != nil {
+			return nil, err
+		}
+		s.add(auth.Record{ID: id})
 	}
-	return auth.ErrNotFound
+	return s, nil
 }
 
-// addMade adds the IDs of the keys that a key created, as far as they can be
-// read. It returns the first failure.
-func (k *Keyring) addMade(ctx context.Context, made *idSet, id string) (failure error) {
-	for r, err := range k.List(ctx, Filter{CreatedBy: id}) {
-		if err == nil {
-			made.add(r.ID)
+// searchKey adds the keys that a key created, as far as they can be read. Those
+// that are deleted are only known from their events.
+func (s *search) searchKey(id string) {
+	for r, err := range s.keys.List(s.ctx, Filter{CreatedBy: id}) {
+		if s.fail(err) {
+			s.add(r)
 		}
-		failure = cmp.Or(failure, err)
 	}
-	for e, err := range k.Events(ctx, EventFilter{By: id, Kind: EventCreated}) {
+	for e, err := range s.keys.Events(s.ctx, EventFilter{By: id, Kind: EventCreated}) {
 		switch {
+		case errors.Is(err, errors.ErrUnsupported):
+			return
+		case s.fail(err) && e.After != nil:
+			s.add(*e.After)
 		case err == nil:
-			made.add(e.KeyID)
-		case !errors.Is(err, errors.ErrUnsupported):
-			failure = cmp.Or(failure, err)
+			s.add(auth.Record{ID: e.KeyID})
 		}
 	}
-	return failure
 }
 
-// An idSet holds IDs in the order in which they were added.
-type idSet struct {
-	ids  []string
-	seen map[string]bool
-}
-
-func (s *idSet) add(id string) {
-	if s.seen[id] {
+// add adds a key, and the keys into which it and its successors rotated
+// themselves: all of them by one list, since a thief may rotate a key a thousand
+// times.
+func (s *search) add(r auth.Record) {
+	if s.ids[r.ID] {
 		return
 	}
-	if s.seen == nil {
-		s.seen = make(map[string]bool)
+	s.ids[r.ID] = true
+	s.found = append(s.found, r)
+	if r.Chain == "" || s.chains[r.Chain] {
+		return
 	}
-	s.seen[id] = true
-	s.ids = append(s.ids, id)
+	s.chains[r.Chain] = true
+	for next, err := range s.keys.List(s.ctx, Filter{Chain: r.Chain}) { // oldest first
+		if s.fail(err) && s.ids[next.CreatedBy] {
+			s.add(next)
+		}
+	}
+}
+
+// fail keeps the first failure, and reports whether err is none.
+func (s *search) fail(err error) bool {
+	s.failure = cmp.Or(s.failure, err)
+	return err == nil
 }

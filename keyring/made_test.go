@@ -1,6 +1,7 @@
 package keyring_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -67,5 +68,103 @@ func TestMadeUnknown(t *testing.T) {
 	}
 	for r, err := range manager.Unconfined("test").List(ctx, keyring.Filter{States: keyring.Revoked}) {
 		t.Errorf("%v is revoked, %v", r, err)
+	}
+}
+
+// A countingStore counts the calls of its methods.
+type countingStore struct {
+	*keyring.MemoryStore
+	calls int
+	list  func() // if not nil, called before List
+}
+
+func (s *countingStore) Get(ctx context.Context, id string) (*auth.Record, error) {
+	s.calls++
+	return s.MemoryStore.Get(ctx, id)
+}
+
+func (s *countingStore) List(ctx context.Context, q keyring.Query) ([]*auth.Record, error) {
+	s.calls++
+	if s.list != nil {
+		s.list()
+	}
+	return s.MemoryStore.List(ctx, q)
+}
+
+func (s *countingStore) Events(ctx context.Context, q keyring.EventQuery) ([]keyring.Event, error) {
+	s.calls++
+	return s.MemoryStore.Events(ctx, q)
+}
+
+func (s *countingStore) Update(ctx context.Context, r, successor *auth.Record) error {
+	s.calls++
+	return s.MemoryStore.Update(ctx, r, successor)
+}
+
+// A thief rotates a stolen key hundreds of times, so that revoking all of it
+// takes long, and only the last key is good. That one is revoked at once, and
+// the number of queries does not grow with the square.
+func TestRevokeMadeChain(t *testing.T) {
+	const rotations = 300
+	store := &countingStore{MemoryStore: new(keyring.MemoryStore)}
+	manager := keyring.NewManager(store, nil)
+	keys := manager.For(ada)
+	first := create(t, keys, keyring.Spec{Scopes: auth.Scopes{"*"}})
+	last := first
+	for range rotations {
+		next, _, err := manager.For(keyring.ActorOf(last)).Rotate(ctx, last.ID, 0)
+		must(t, err)
+		last = next
+	}
+	store.calls = 0
+	short, cancel := context.WithCancel(ctx)
+	store.list = func() {
+		if store.calls > 10 {
+			cancel()
+		}
+	}
+	keys.RevokeMade(short, first.ID) // ends soon
+	r, err := keys.Get(ctx, last.ID)
+	must(t, err)
+	if r.RevokedAt.IsZero() {
+		t.Error("the newest key is still good after 10 queries")
+	}
+
+	store.list, store.calls = nil, 0
+	revoked, err := keys.RevokeMade(ctx, first.ID)
+	must(t, err)
+	if len(revoked) != rotations+1 {
+		t.Errorf("%d keys are revoked, want %d", len(revoked), rotations+1)
+	}
+	if most := 8 * rotations; store.calls > most {
+		t.Errorf("%d queries for %d keys, want at most %d", store.calls, rotations, most)
+	}
+}
+
+// A thief makes a key while the stolen one is revoked: after the search for what
+// it made, and before the end.
+func TestRevokeMadeRace(t *testing.T) {
+	store := &countingStore{MemoryStore: new(keyring.MemoryStore)}
+	manager := keyring.NewManager(store, nil)
+	keys := manager.For(ada)
+	stolen := create(t, keys, keyring.Spec{Scopes: auth.Scopes{"*"}})
+	thief := manager.For(keyring.ActorOf(stolen))
+	lists := 0
+	store.list = func() {
+		if lists++; lists == 3 { // the request began before the key was revoked
+			create(t, thief, keyring.Spec{Name: "late"})
+		}
+	}
+	_, err := keys.RevokeMade(ctx, stolen.ID)
+	must(t, err)
+	store.list = nil
+	for r, err := range keys.List(ctx, keyring.Filter{}) {
+		must(t, err)
+		if r.RevokedAt.IsZero() {
+			t.Errorf("key %q is still good", r.Name)
+		}
+	}
+	if lists < 3 {
+		t.Fatalf("the store was asked for %d lists, so nothing was made in between", lists)
 	}
 }

@@ -2,6 +2,7 @@ package apilog
 
 import (
 	"cmp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -15,6 +16,7 @@ const (
 	maxCode      = 64
 	maxRequestID = 128
 	maxUserAgent = 512
+	maxError     = 1024 // in the log of the host
 	maxIdentity  = 1024 // of KeyID and Owner, which are never cut off
 )
 
@@ -24,14 +26,18 @@ const (
 	struckOut  = "[key]"
 	keyLen     = 44 // after the prefix
 	minKeyLen  = 24 // of a part of one, where a word begins
+	inWordLen  = 40 // of a part of one, inside a word
+	maxGaps    = 4  // in a key that a terminal or a mail has wrapped
+	maxGap     = 3  // bytes of one
 	maxForeign = 512
 )
 
-// What separates the fields of a text, for keys that Scheme.AlsoAccept takes.
-// Such a key can be several fields in a row: base64 has "/" and "=".
+// What separates the fields of a text, for keys that Scheme.AlsoAccept takes:
+// these and control characters. A weak separator can also be in a key, so such a
+// key can be several fields in a row: base64 has "/" and "=".
 const (
 	separators       = ` ?&;,"'()<>[]{}`
-	weakSeparators   = "/=:"
+	weakSeparators   = "/=:.|!*~`@#$\\^+%"
 	maxForeignFields = 8
 )
 
@@ -44,7 +50,7 @@ type cleaner struct {
 
 func newCleaner(s auth.Scheme) *cleaner {
 	c := &cleaner{prefix: cmp.Or(s.Prefix, auth.DefaultPrefix), alsoAccept: s.AlsoAccept}
-	for i := 0; i < 2 && isHex(c.prefix[i]); i++ {
+	for i := 0; i < min(4, len(c.prefix)-1) && isHex(c.prefix[i]); i++ {
 		c.tails = append(c.tails, c.prefix[i+1:])
 	}
 	return c
@@ -55,6 +61,10 @@ func newCleaner(s auth.Scheme) *cleaner {
 func (c *cleaner) clean(text string, limit int) string {
 	var tails []string
 	plain := unescape(text)
+	if c.alsoAccept != nil && len(plain) < len(text) { // which may have changed such a key
+		text, _ = c.strikeForeign(text, limit)
+		plain = unescape(text)
+	}
 	if len(plain) < len(text) {
 		tails = c.tails
 	}
@@ -99,12 +109,14 @@ func (c *cleaner) strike(text string, limit int, tails []string) (struck string,
 		text, found = struck, found || more
 	}
 	if c.alsoAccept != nil { // at last, since only this pass ends at the limit
-		struck, more := replace(text, limit, func(from, until int) (int, int) {
-			return c.findForeign(text, from, until)
-		})
+		struck, more := c.strikeForeign(text, limit)
 		text, found = struck, found || more
 	}
 	return text, found
+}
+
+func (c *cleaner) strikeForeign(text string, limit int) (struck string, found bool) {
+	return replace(text, limit, func(from, until int) (int, int) { return c.findForeign(text, from, until) })
 }
 
 // replace replaces what find finds from one position on and until another, as
@@ -128,8 +140,8 @@ func replace(text string, limit int, find func(from, until int) (start, end int)
 }
 
 // findKey returns where the next key in text is, or -1. Least is how many
-// characters have to follow the prefix where a word begins. Inside a word it
-// has to be a whole key.
+// characters have to follow the prefix where a word begins. Inside a word it has
+// to be nearly a whole key.
 func findKey(text string, from int, prefix string, least int) (start, end int) {
 	for i := from; ; {
 		j := strings.IndexByte(text[i:], '_') // which ends each prefix
@@ -141,14 +153,46 @@ func findKey(text string, from int, prefix string, least int) (start, end int) {
 		if start < from || !strings.EqualFold(text[start:i], prefix) {
 			continue
 		}
-		for end = i; end < len(text) && isKeyChar(text[end]); {
-			end++
+		if start > 0 && isAlphanumeric(text[start-1]) {
+			least = max(least, inWordLen)
 		}
-		if n := end - i; n >= keyLen || n >= least && (start == 0 || !isAlphanumeric(text[start-1])) {
+		if end = endOfKey(text, i, least); end > 0 {
 			return start, end
 		}
 	}
 }
+
+// endOfKey returns where the key that begins at from ends, or 0 if there is none.
+// It has least characters in a row, or is a whole key with gaps.
+func endOfKey(text string, from, least int) (end int) {
+	n := 0
+	for end = from; end < len(text) && isKeyChar(text[end]); end++ {
+		n++
+	}
+	if n >= least {
+		return end
+	}
+	for range maxGaps {
+		gap := end
+		for gap < len(text) && gap-end < maxGap && isGap(text[gap]) {
+			gap++
+		}
+		if gap == end {
+			return 0
+		}
+		for end = gap; end < len(text) && isKeyChar(text[end]); end++ {
+			n++
+		}
+		if n >= keyLen {
+			return end
+		}
+	}
+	return 0
+}
+
+// isGap reports whether a byte can be in a key that was wrapped, or that could
+// not be decoded.
+func isGap(b byte) bool { return b <= ' ' || b == 0x7f || b == '%' || b >= 0x80 }
 
 // findForeign returns where the next key that the Scheme also accepts is, if it
 // begins before until, or -1.
@@ -157,7 +201,7 @@ func (c *cleaner) findForeign(text string, from, until int) (start, end int) {
 		var ends [maxForeignFields]int
 		n, next := 0, 0
 		for i := start; n < len(ends) && i <= start+maxForeign; i++ {
-			if i < len(text) && strings.IndexByte(separators+weakSeparators, text[i]) < 0 {
+			if i < len(text) && !isControl(text[i]) && strings.IndexByte(separators+weakSeparators, text[i]) < 0 {
 				continue
 			}
 			ends[n] = i
@@ -165,7 +209,7 @@ func (c *cleaner) findForeign(text string, from, until int) (start, end int) {
 			if next == 0 {
 				next = i + 1
 			}
-			if i == len(text) || strings.IndexByte(separators, text[i]) >= 0 {
+			if i == len(text) || isControl(text[i]) || strings.IndexByte(separators, text[i]) >= 0 {
 				break
 			}
 		}
@@ -189,38 +233,80 @@ func (c *cleaner) accepted(key string) (yes bool) {
 	return c.alsoAccept(key)
 }
 
+func isControl(b byte) bool { return b < ' ' || b == 0x7f }
+
 func isAlphanumeric(b byte) bool {
 	return b >= '0' && b <= '9' || b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z'
 }
 
 func isKeyChar(b byte) bool { return isAlphanumeric(b) || b == '-' || b == '_' }
 
-// unescape undoes percent-encoding (RFC 3986 section 2.1), also of what was
-// encoded several times. It leaves a percent sign that encodes nothing. It
-// takes time in proportion to the length.
+// unescape undoes percent-encoding (RFC 3986 section 2.1), and what JSON, HTML and
+// programming languages have for characters of ASCII: \u005f, %u005f, \x5f, &#95;
+// and &#x5f;. It does so also of what was encoded several times. It leaves what
+// encodes nothing. It takes time in proportion to the length.
 func unescape(text string) string {
-	first := 0
-	for ; ; first++ {
-		i := strings.IndexByte(text[first:], '%')
-		if i < 0 {
-			return text
-		}
-		if first += i; isEscape(text[first:]) {
-			break
+	if strings.IndexAny(text, `%\&`) < 0 {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for i := range len(text) {
+		out = append(out, text[i])
+		for {
+			b, n := escapeAtEnd(out)
+			if n == 0 {
+				break
+			}
+			out = append(out[:len(out)-n], b)
 		}
 	}
-	out := append(make([]byte, 0, len(text)), text[:first]...)
-	for i := first; i < len(text); i++ {
-		out = append(out, text[i])
-		for n := len(out); n >= 3 && isEscape(out[n-3:]); n = len(out) {
-			out = append(out[:n-3], unhex(out[n-2])<<4|unhex(out[n-1]))
-		}
+	if len(out) == len(text) {
+		return text
 	}
 	return string(out)
 }
 
-func isEscape[T string | []byte](s T) bool {
-	return len(s) >= 3 && s[0] == '%' && isHex(s[1]) && isHex(s[2])
+// escapeAtEnd returns the byte that the last n bytes of s encode, or 0 of them.
+func escapeAtEnd(s []byte) (b byte, n int) {
+	last := len(s) - 1
+	if s[last] == ';' {
+		return reference(s)
+	}
+	if !isHex(s[last]) || last < 2 || !isHex(s[last-1]) {
+		return 0, 0
+	}
+	b = unhex(s[last-1])<<4 | unhex(s[last])
+	switch {
+	case s[last-2] == '%':
+		return b, 3
+	case b >= 0x80 || last < 3:
+		return 0, 0
+	case s[last-2]|0x20 == 'x' && s[last-3] == '\\':
+		return b, 4
+	case last >= 5 && s[last-2] == '0' && s[last-3] == '0' && s[last-4]|0x20 == 'u' && (s[last-5] == '\\' || s[last-5] == '%'):
+		return b, 6
+	}
+	return 0, 0
+}
+
+// reference is escapeAtEnd for the character references of HTML.
+func reference(s []byte) (b byte, n int) {
+	const longest = len("&#x000005f;")
+	start := len(s) - 2
+	for ; start >= 0 && len(s)-start <= longest && isAlphanumeric(s[start]); start-- {
+	}
+	if start < 1 || s[start] != '#' || s[start-1] != '&' {
+		return 0, 0
+	}
+	digits, base := s[start+1:len(s)-1], 10
+	if len(digits) > 0 && digits[0]|0x20 == 'x' {
+		digits, base = digits[1:], 16
+	}
+	code, err := strconv.ParseUint(string(digits), base, 7)
+	if err != nil {
+		return 0, 0
+	}
+	return byte(code), len(s) - start + 1
 }
 
 func isHex(b byte) bool { return b >= '0' && b <= '9' || b|0x20 >= 'a' && b|0x20 <= 'f' }

@@ -58,6 +58,19 @@ var keysInPaths = []struct{ path, want string }{
 	{"/\x00" + goodKey + "\xff", "/\uFFFD[key]\uFFFD"},
 	{"/isk_" + secret[:24], "/[key]"}, // cut off
 	{"/isk_" + secret[:23], "/isk_" + secret[:23]},
+	{"/tokenisk_" + secret[:40], "/token[key]"}, // cut off, in a word
+	{`/isk\u005f` + secret, "/[key]"},
+	{`/isk%u005F` + secret, "/[key]"},
+	{`/isk%255Cu005f` + secret, "/[key]"},
+	{`/isk\x5f` + secret, "/[key]"},
+	{"/isk&#95;" + secret, "/[key]"},
+	{"/isk&#x5F;" + secret, "/[key]"},
+	{"/isk&#0000095;" + secret, "/[key]"},
+	{"/isk_" + secret[:8] + "%20" + secret[8:], "/[key]"}, // wrapped
+	{"/isk_" + secret[:8] + "\r\n " + secret[8:], "/[key]"},
+	{"/isk_" + secret[:8] + "\x00" + secret[8:], "/[key]"},
+	{"/isk_" + secret[:8] + "%" + secret[8:], "/[key]"},
+	{"/isk_ " + secret[:20] + "\u00a0" + secret[20:], "/[key]"},
 
 	// Without keys, paths stay.
 	{"", ""},
@@ -69,6 +82,9 @@ var keysInPaths = []struct{ path, want string }{
 	{"/isk_short", "/isk_short"},
 	{"/a%2Fb", "/a%2Fb"},
 	{"/100%", "/100%"},
+	{"/isk_client 1 for documents of every kind", "/isk_client 1 for documents of every kind"},
+	{`/a\u005fb&#95;c\x5fd&#300;&#;;&x#5;`, `/a\u005fb&#95;c\x5fd&#300;&#;;&x#5;`},
+	{"/disk_550e8400-e29b-41d4-a716-446655440000", "/disk_550e8400-e29b-41d4-a716-446655440000"},
 	{"/%zz%4", "/%zz%4"},
 	{"/%252F%2525", "/%252F%2525"},
 	{"/ünïcödé/日本", "/ünïcödé/日本"},
@@ -107,7 +123,15 @@ func TestKeysOfOtherSchemesAreStruckOut(t *testing.T) {
 		{"the shortest prefix", prefix("_"), "/_" + secret, "/[key]"},
 		{"the shortest prefix, in a word", prefix("_"), "/a_long_name_of_a_report", "/a_long_name_of_a_report"},
 
+		{"a hex prefix, escaped as four digits", prefix("ab_"), `/\u00ab_` + secret, `/\u00[key]`},
+
 		{"a legacy key", also(legacy), "/x/legacy-0123456789abcdef/y", "/x/[key]/y"},
+		{"a legacy key and a line break", also(legacy), "/legacy-0123456789abcdef%0A", "/[key]%0A"},
+		{"a legacy key after a tab", also(legacy), "/\tlegacy-0123456789abcdef", "/\t[key]"},
+		{"a legacy key and a dot", also(legacy), "/legacy-0123456789abcdef.", "/[key]."},
+		{"a legacy key and a bar", also(legacy), "/x|legacy-0123456789abcdef", "/x|[key]"},
+		{"an escape in a legacy key, and another key", also(regexp.MustCompile(`^50%25-[0-9]{10}$`)),
+			"/50%25-0123456789/" + goodKey, "/[key]/[key]"},
 		{"a legacy key, escaped", also(legacy), "/%256Cegacy-0123456789abcdef", "/[key]"},
 		{"a legacy key in a query", also(legacy), "/?a=legacy-0123456789abcdef&b", "/?a=[key]&b"},
 		{"both", also(legacy), "/legacy-0123456789abcdef/" + goodKey, "/[key]/[key]"},

@@ -9,14 +9,16 @@ import (
 const (
 	batchSize         = 1000 // entries in one Append
 	keysInQueue       = 16   // a key holds at most that part of the queue
+	ownersInQueue     = 8    // an owner holds at most that part of the queue, with all keys
 	refusalsPerSecond = 20   // of one key
+	refusalsOfOwner   = 100  // a second, of all keys of one owner
 	holdersPerEntry   = 8    // of the queue's size: keys that are remembered
 )
 
 // A queue holds the entries that wait to be written, and the counts of those
 // that were lost. Its lock is held for short times only.
 type queue struct {
-	max, share, keyless int
+	max, share, ownerShare, keyless int
 
 	mu                sync.Mutex
 	closed, abandoned bool
@@ -25,6 +27,7 @@ type queue struct {
 	waiting           int      // entries in batches
 	size              int      // and those that are being written
 	holders           map[who]*holder
+	owners            map[string]*holder
 	added             int64  // entries in all
 	lost              uint64 // in all
 	counting          int64  // lost ones whose counts are being written
@@ -40,8 +43,12 @@ type batch struct {
 // Who is a key, or all requests without one.
 type who struct{ keyID, owner string }
 
-// A holder is a key that has entries in the queue, or lost some.
+// A holder is a key that has entries in the queue, or lost some, or an owner of
+// such keys.
 type holder struct {
+	owner *holder // of a key that has one
+	keys  int     // of an owner: how many holders have it
+
 	size   int   // entries in the queue
 	second int64 // in which kept were kept, of those that are limited
 	kept   int
@@ -49,7 +56,14 @@ type holder struct {
 }
 
 func newQueue(size, keyless int) *queue {
-	return &queue{max: size, share: max(size/keysInQueue, 1), keyless: keyless, holders: make(map[who]*holder)}
+	return &queue{
+		max:        size,
+		share:      max(size/keysInQueue, 1),
+		ownerShare: max(size/ownersInQueue, 1),
+		keyless:    keyless,
+		holders:    make(map[who]*holder),
+		owners:     make(map[string]*holder),
+	}
 }
 
 // add queues an entry and returns its number, or counts it as lost and returns
@@ -58,7 +72,7 @@ func (q *queue) add(e *Entry, now time.Time) (number int64, full bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	h := q.holder(who{e.KeyID, e.Owner})
-	if q.closed || q.size >= q.max || h.size >= q.share || !h.permits(q.limit(e), now) {
+	if q.closed || q.size >= q.max || !q.hasRoom(h) || !q.permits(h, e, now) {
 		h.lost++
 		q.lost++
 		return 0, false
@@ -68,8 +82,34 @@ func (q *queue) add(e *Entry, now time.Time) (number int64, full bool) {
 	b.entries, b.holders = append(b.entries, *e), append(b.holders, h)
 	q.waiting++
 	q.size++
-	h.size++
-	return q.added, q.waiting >= min(batchSize, q.max/2) || h.size >= q.share/2
+	h.hold(1)
+	full = q.waiting >= min(batchSize, q.max/2) || h.size >= q.share/2 || h.owner != nil && h.owner.size >= q.ownerShare/2
+	return q.added, full
+}
+
+// hasRoom reports whether a key and its owner may hold one more entry. Nobody
+// fills the queue alone, whether with one key or with many.
+func (q *queue) hasRoom(h *holder) bool {
+	return h.size < q.share && (h.owner == nil || h.owner.size < q.ownerShare)
+}
+
+// permits reports whether an entry is within the limit of a second.
+func (q *queue) permits(h *holder, e *Entry, now time.Time) bool {
+	switch {
+	case e.KeyID == "" && e.Owner == "":
+		return h.within(q.keyless, now)
+	case e.Code != "":
+		return h.within(refusalsPerSecond, now) && (h.owner == nil || h.owner.within(refusalsOfOwner, now))
+	}
+	return true
+}
+
+// hold counts n more entries of a key and its owner.
+func (h *holder) hold(n int) {
+	h.size += n
+	if h.owner != nil {
+		h.owner.size += n
+	}
 }
 
 // amend sets the code of the entry with that number, if it still waits.
@@ -108,25 +148,30 @@ func (q *queue) holder(w who) *holder {
 	if h == nil {
 		h = new(holder)
 		q.holders[w] = h
+		if w.owner != "" {
+			if h.owner = q.owners[w.owner]; h.owner == nil {
+				h.owner = new(holder)
+				q.owners[w.owner] = h.owner
+			}
+			h.owner.keys++
+		}
 	}
 	return h
 }
 
-// limit returns how many entries like e are kept in a second, or -1 if all are.
-func (q *queue) limit(e *Entry) int {
-	switch {
-	case e.KeyID == "" && e.Owner == "":
-		return q.keyless
-	case e.Code != "":
-		return refusalsPerSecond
+// forget removes a key that has nothing in the queue, and its owner with the
+// last one.
+func (q *queue) forget(w who, h *holder) {
+	delete(q.holders, w)
+	if h.owner != nil {
+		if h.owner.keys--; h.owner.keys == 0 {
+			delete(q.owners, w.owner)
+		}
 	}
-	return -1
 }
 
-func (h *holder) permits(limit int, now time.Time) bool {
-	if limit < 0 {
-		return true
-	}
+// within reports whether the second of now has room for one more, and counts it.
+func (h *holder) within(limit int, now time.Time) bool {
 	if second := now.Unix(); second != h.second {
 		h.second, h.kept = second, 0
 	}
@@ -166,7 +211,7 @@ func (q *queue) done(b *batch, failed []Entry) {
 	}
 	q.size -= len(b.entries)
 	for _, h := range b.holders {
-		h.size--
+		h.hold(-1)
 	}
 	for i := range failed {
 		q.holder(who{failed[i].KeyID, failed[i].Owner}).lost++
@@ -193,7 +238,7 @@ func (q *queue) takeLost(now time.Time) []Entry {
 			q.counting += h.lost
 			h.lost = 0
 		} else if h.size == 0 && h.second != now.Unix() {
-			delete(q.holders, w)
+			q.forget(w, h)
 		}
 	}
 	return counts
@@ -232,7 +277,7 @@ func (q *queue) abandon() (lost int64) {
 		lost += h.lost
 	}
 	q.abandoned = true
-	q.batches, q.free, q.holders = nil, nil, make(map[who]*holder)
+	q.batches, q.free, q.holders, q.owners = nil, nil, make(map[who]*holder), make(map[string]*holder)
 	q.waiting, q.size, q.counting = 0, 0, 0
 	return lost
 }

@@ -79,6 +79,49 @@ func TestShareOfAKey(t *testing.T) {
 	})
 }
 
+// An owner with many keys fills no more than an eighth of the queue, also with
+// keys that are revoked.
+func TestShareOfAnOwner(t *testing.T) {
+	for _, revoked := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := newTestStore()
+			release := hang(store)
+			opts := unlimited()
+			opts.QueueSize = 320
+			g := guard(store, opts, answer(200))
+			for i := range 40 {
+				id := fmt.Sprint("key_", i)
+				key := g.keys.add(auth.Record{ID: id, Owner: "flooding"})
+				if revoked {
+					g.keys.revoke(id)
+				}
+				for range 10 {
+					g.send(key)
+				}
+			}
+			g.send(g.keys.add(auth.Record{ID: "calm", Owner: "calm"}))
+			release()
+			ofOwner := make(map[string]int64)
+			var lost int64
+			for _, e := range closed(t, g.recorder, store) {
+				if e.Lost == 0 {
+					ofOwner[e.Owner]++
+				}
+				lost += e.Lost
+			}
+			if n := ofOwner["flooding"]; n != 40 {
+				t.Errorf("revoked %v: %d entries of the owner who floods, want 40 of 320", revoked, n)
+			}
+			if n := ofOwner["calm"]; n != 1 {
+				t.Errorf("revoked %v: %d entries of the calm owner, want 1", revoked, n)
+			}
+			if lost != 360 {
+				t.Errorf("revoked %v: %d are counted as lost, want 360", revoked, lost)
+			}
+		})
+	}
+}
+
 // The queue is bounded.
 func TestQueueIsBounded(t *testing.T) {
 	for _, size := range []int{1, 2, 15, 16, 17, 100} {
@@ -89,7 +132,7 @@ func TestQueueIsBounded(t *testing.T) {
 			opts.QueueSize = size
 			g := guard(store, opts, answer(200))
 			for i := range 500 {
-				g.send(g.keys.add(auth.Record{ID: fmt.Sprint(i), Owner: "org_1"}))
+				g.send(g.keys.add(auth.Record{ID: fmt.Sprint(i), Owner: fmt.Sprint("org_", i)}))
 			}
 			release()
 			kept, lost := perKey(closed(t, g.recorder, store))
@@ -175,6 +218,30 @@ func TestRates(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The refusals of an owner with many revoked keys are limited, too.
+func TestRateOfAnOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newTestStore()
+		g := guard(store, &apilog.Options{Logger: quiet}, answer(200))
+		for i := range 30 {
+			id := fmt.Sprint("key_", i)
+			key := g.keys.add(auth.Record{ID: id, Owner: "org_1"})
+			g.keys.revoke(id)
+			for range 10 {
+				g.send(key)
+			}
+		}
+		kept, _ := perKey(closed(t, g.recorder, store))
+		var n int64
+		for _, of := range kept {
+			n += of
+		}
+		if n != 100 {
+			t.Errorf("%d of 300 refusals are kept, want 100 a second", n)
+		}
+	})
 }
 
 // Other modules' refusals are limited as those of auth.
@@ -272,7 +339,7 @@ func TestManyKeysLose(t *testing.T) {
 		g := guard(store, opts, answer(200))
 		const keys = 1000
 		for i := range keys {
-			g.send(g.keys.add(auth.Record{ID: fmt.Sprint(i), Owner: "org_1"}))
+			g.send(g.keys.add(auth.Record{ID: fmt.Sprint(i), Owner: fmt.Sprint("org_", i)}))
 		}
 		release()
 		kept, lost := perKey(closed(t, g.recorder, store))

@@ -108,15 +108,16 @@ func NewRecorder(store Store, opts *Options) *Recorder {
 	if o.KeylessPerSecond == 0 {
 		o.KeylessPerSecond = defaultKeyless
 	}
+	c := newCleaner(o.Scheme)
 	q := newQueue(o.QueueSize, max(o.KeylessPerSecond, 0))
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Recorder{
 		store:      store,
 		skip:       o.Skip,
 		remoteAddr: o.RemoteAddr,
-		cleaner:    newCleaner(o.Scheme),
+		cleaner:    c,
 		queue:      q,
-		writer:     newWriter(store, q, o.FlushInterval, o.Redact, o.Logger),
+		writer:     newWriter(store, q, o.FlushInterval, o.Redact, o.Logger, c),
 		stop:       stop,
 		retained:   make(chan struct{}),
 	}
@@ -139,6 +140,15 @@ func (r *Recorder) OnDecision(ctx context.Context, d auth.Decision) {
 func SetCode(ctx context.Context, code string) {
 	for v := visitOf(ctx); v != nil; v = visitOf(v.Context) {
 		v.setCode(code)
+	}
+}
+
+// Omit leaves the request with that context out of the logs.
+// Handlers call it that are no part of the API, such as the pages on which
+// customers read their logs. Without a Recorder it does nothing.
+func Omit(ctx context.Context) {
+	for v := visitOf(ctx); v != nil; v = visitOf(v.Context) {
+		v.omit()
 	}
 }
 
@@ -170,7 +180,7 @@ func (r *Recorder) retain(ctx context.Context, keep time.Duration) {
 	for {
 		const day = 24 * time.Hour
 		if err := r.deleteBefore(ctx, time.Now().UTC().Add(-keep).Truncate(day)); err != nil && ctx.Err() == nil {
-			r.writer.log(slog.LevelError, "auth/apilog: cannot delete old entries", "error", err)
+			r.writer.log(slog.LevelError, "auth/apilog: cannot delete old entries", "error", r.cleaner.clean(err.Error(), maxError))
 		}
 		select {
 		case <-time.After(jitter(retentionEvery)):

@@ -25,7 +25,49 @@ func (v *visit) wrap(w http.ResponseWriter) http.ResponseWriter {
 			return &http2Writer{watchedWriter{s, v}, pusher}
 		}
 	}
-	return httpsnoop.Wrap(w, v.hooks(w))
+	return v.watchUnwrap(w, httpsnoop.Wrap(w, v.hooks(w)))
+}
+
+// watchUnwrap returns a watched writer such that v also notes what
+// http.ResponseController does to the writers that w unwraps to, because w itself
+// cannot flush or cannot hijack.
+func (v *visit) watchUnwrap(w, watched http.ResponseWriter) http.ResponseWriter {
+	u, ok := w.(unwrapper)
+	_, flushes := w.(http.Flusher)
+	_, hijacks := w.(http.Hijacker)
+	_, reads := w.(io.ReaderFrom)
+	_, pushes := w.(http.Pusher)
+	if !ok || flushes && hijacks || reads || pushes { // the last two would be hidden
+		return watched
+	}
+	unwrapping := unwrappingWriter{watched, u, v}
+	switch {
+	case flushes:
+		return &unwrappingFlusher{unwrapping, watched.(http.Flusher)}
+	case hijacks:
+		return &unwrappingHijacker{unwrapping, watched.(http.Hijacker)}
+	}
+	return &unwrapping
+}
+
+type unwrapper interface{ Unwrap() http.ResponseWriter }
+
+type unwrappingWriter struct {
+	http.ResponseWriter
+	of    unwrapper
+	visit *visit
+}
+
+func (w *unwrappingWriter) Unwrap() http.ResponseWriter { return w.visit.wrap(w.of.Unwrap()) }
+
+type unwrappingFlusher struct {
+	unwrappingWriter
+	http.Flusher
+}
+
+type unwrappingHijacker struct {
+	unwrappingWriter
+	http.Hijacker
 }
 
 // A serverWriter is what the ResponseWriters of net/http have in common.
@@ -60,47 +102,55 @@ type http2Writer struct {
 func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.serverWriter }
 
 func (w *watchedWriter) WriteHeader(code int) {
-	w.visit.began(code)
+	w.visit.began(w.serverWriter, code)
 	w.serverWriter.WriteHeader(code)
 }
 
 func (w *watchedWriter) Write(b []byte) (int, error) {
-	w.visit.began(http.StatusOK)
+	w.visit.began(w.serverWriter, http.StatusOK)
 	n, err := w.serverWriter.Write(b)
 	w.visit.wrote.Add(int64(n))
 	return n, err
 }
 
 func (w *watchedWriter) WriteString(s string) (int, error) {
-	w.visit.began(http.StatusOK)
+	w.visit.began(w.serverWriter, http.StatusOK)
 	n, err := w.serverWriter.WriteString(s)
 	w.visit.wrote.Add(int64(n))
 	return n, err
 }
 
 func (w *watchedWriter) Flush() {
-	w.visit.began(http.StatusOK)
+	w.visit.began(w.serverWriter, http.StatusOK)
 	w.serverWriter.Flush()
 }
 
 func (w *watchedWriter) FlushError() error {
-	w.visit.began(http.StatusOK)
+	w.visit.began(w.serverWriter, http.StatusOK)
 	return w.serverWriter.FlushError()
 }
 
 func (w *http1Writer) ReadFrom(src io.Reader) (int64, error) {
-	w.visit.began(http.StatusOK)
 	n, err := w.reader.ReadFrom(src)
-	w.visit.wrote.Add(n)
+	w.visit.copied(w.serverWriter, n)
 	return n, err
 }
 
 func (w *http1Writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := w.hijacker.Hijack()
 	if err == nil {
-		w.visit.began(http.StatusSwitchingProtocols)
+		w.visit.began(w.serverWriter, http.StatusSwitchingProtocols)
 	}
 	return conn, buf, err
+}
+
+// copied counts what ReadFrom wrote. If that is nothing, the answer has not begun,
+// and the handler can still choose a status.
+func (v *visit) copied(w http.ResponseWriter, n int64) {
+	if n > 0 {
+		v.began(w, http.StatusOK)
+		v.wrote.Add(n)
+	}
 }
 
 // hooks returns those of httpsnoop that w has a method for. Without others,
@@ -109,13 +159,13 @@ func (v *visit) hooks(w http.ResponseWriter) httpsnoop.Hooks {
 	hooks := httpsnoop.Hooks{
 		WriteHeader: func(next httpsnoop.WriteHeaderFunc) httpsnoop.WriteHeaderFunc {
 			return func(code int) {
-				v.began(code)
+				v.began(w, code)
 				next(code)
 			}
 		},
 		Write: func(next httpsnoop.WriteFunc) httpsnoop.WriteFunc {
 			return func(b []byte) (int, error) {
-				v.began(http.StatusOK)
+				v.began(w, http.StatusOK)
 				n, err := next(b)
 				v.wrote.Add(int64(n))
 				return n, err
@@ -125,9 +175,8 @@ func (v *visit) hooks(w http.ResponseWriter) httpsnoop.Hooks {
 	if _, ok := w.(io.ReaderFrom); ok {
 		hooks.ReadFrom = func(next httpsnoop.ReadFromFunc) httpsnoop.ReadFromFunc {
 			return func(src io.Reader) (int64, error) {
-				v.began(http.StatusOK)
 				n, err := next(src)
-				v.wrote.Add(n)
+				v.copied(w, n)
 				return n, err
 			}
 		}
@@ -135,7 +184,7 @@ func (v *visit) hooks(w http.ResponseWriter) httpsnoop.Hooks {
 	if _, ok := w.(http.Flusher); ok {
 		hooks.Flush = func(next httpsnoop.FlushFunc) httpsnoop.FlushFunc {
 			return func() {
-				v.began(http.StatusOK)
+				v.began(w, http.StatusOK)
 				next()
 			}
 		}
@@ -145,7 +194,7 @@ func (v *visit) hooks(w http.ResponseWriter) httpsnoop.Hooks {
 			return func() (net.Conn, *bufio.ReadWriter, error) {
 				conn, buf, err := next()
 				if err == nil {
-					v.began(http.StatusSwitchingProtocols)
+					v.began(w, http.StatusSwitchingProtocols)
 				}
 				return conn, buf, err
 			}

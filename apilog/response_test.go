@@ -234,3 +234,71 @@ func TestResponseWritersOfServers(t *testing.T) {
 		}
 	})
 }
+
+// An outer handler wraps the ResponseWriter, and offers only Unwrap. What
+// http.ResponseController finds there is noted, too.
+func TestUnwrapOnly(t *testing.T) {
+	type unwraps interface {
+		http.ResponseWriter
+		Unwrap() http.ResponseWriter
+	}
+	for _, c := range []struct {
+		name  string
+		outer func(u unwraps) http.ResponseWriter
+	}{
+		{"nothing else", func(u unwraps) http.ResponseWriter { return u }},
+		{"Flush", func(u unwraps) http.ResponseWriter {
+			return struct {
+				unwraps
+				http.Flusher
+			}{u, u.Unwrap().(http.Flusher)}
+		}},
+		{"Hijack", func(u unwraps) http.ResponseWriter {
+			return struct {
+				unwraps
+				http.Hijacker
+			}{u, u.Unwrap().(http.Hijacker)}
+		}},
+	} {
+		for _, hijack := range []bool{true, false} {
+			inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if !hijack {
+					http.NewResponseController(w).Flush()
+					<-r.Context().Done() // the client has left, after an answer began
+					return
+				}
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n\r\n")
+				conn.Close()
+			})
+			entries := recorded(t, nil, inner, func(h http.Handler) {
+				done := make(chan struct{})
+				s := newServer(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer close(done)
+					h.ServeHTTP(c.outer(onlyUnwraps{w}), r)
+				}))
+				resp, err := s.Client().Get(s.URL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				<-done
+			})
+			want := 200
+			if hijack {
+				want = 101
+			}
+			if e := only(t, entries); e.Status != want {
+				t.Errorf("%s, hijack %v: the status is %d, want %d", c.name, hijack, e.Status, want)
+			}
+		}
+	}
+}
+
+type onlyUnwraps struct{ http.ResponseWriter }
+
+func (w onlyUnwraps) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -35,10 +35,14 @@ type visit struct {
 
 	mu           sync.Mutex
 	keyID, owner string
-	refusal      string // the Code of the last Decision
+	route        string // as the last Decision knew it
+	refusal      string // the Code of the last Decision, and its status
+	refused      int
 	step         auth.Step
+	answerID     string // X-Request-Id of the answer, when it began
 	code         string // by SetCode
 	number       int64  // in the queue, once it is there
+	omitted      bool   // by Omit
 }
 
 type visitKey struct{}
@@ -69,16 +73,36 @@ func (r *Recorder) visitOf(ctx context.Context) *visit {
 	return v
 }
 
+// decided notes a decision about the key of the request. A handler may have
+// others verified, such as a key that the body names: they say nothing about the
+// request, unless it came without a key that is known, as with gRPC.
 func (v *visit) decided(d auth.Decision) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if id, owner := d.KeyID(), d.Owner(); id != "" || owner != "" {
+	id, owner := d.KeyID(), d.Owner()
+	known := v.keyID != "" || v.owner != ""
+	if d.Request == nil && known && (id != v.keyID || owner != v.owner || d.Step == auth.StepAuthenticate) {
+		return
+	}
+	if id != "" || owner != "" {
 		v.keyID, v.owner = id, owner
 	}
-	v.refusal, v.step = d.Code, d.Step
+	if d.Request != nil && d.Request.Pattern != "" {
+		v.route = d.Request.Pattern // which the request that the server knows may not have
+	}
+	v.refusal, v.refused, v.step = d.Code, 0, d.Step
+	if d.Err != nil {
+		v.refused = auth.ProblemFor(d.Err).Status
+	}
 	if v.number != 0 && v.code == "" && d.Step == auth.StepRecheck {
 		v.by.queue.amend(v.number, v.by.cleaner.clean(d.Code, maxCode)) // WithRecheck tells it after it has ended the stream
 	}
+}
+
+func (v *visit) omit() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.omitted = true
 }
 
 func (v *visit) setCode(code string) {
@@ -142,14 +166,24 @@ func giveBack(req, inner *http.Request) {
 
 // began notes the status of the answer. Other informational ones than 101 are
 // followed by another (RFC 9110 section 15.2).
-func (v *visit) began(code int) {
-	if code < 200 && code != http.StatusSwitchingProtocols {
+func (v *visit) began(w http.ResponseWriter, code int) {
+	if code < 200 && code != http.StatusSwitchingProtocols || code > 999 { // net/http panics above, and below 100
 		return
 	}
 	if v.status.CompareAndSwap(0, int32(code)) {
-		v.late.Store(v.Context.Err() == context.Canceled)
+		v.late.Store(v.gone())
+		if id := header(w.Header(), "X-Request-Id"); id != "" {
+			v.mu.Lock()
+			v.answerID = id
+			v.mu.Unlock()
+		}
 	}
 }
+
+// gone reports whether the client has left. Package net/http cancels the context
+// then, without a cause. If the host cancels the BaseContext of its server, that
+// is another cause, as with signal.NotifyContext.
+func (v *visit) gone() bool { return context.Cause(v.Context) == context.Canceled }
 
 // record queues the entry of a request that was served. Failed says that the
 // handler did not return, aborted that it said so itself.
@@ -158,12 +192,10 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 		Time:          v.start.Round(0).UTC().Truncate(time.Microsecond),
 		Duration:      time.Since(v.start).Truncate(time.Microsecond),
 		Method:        r.cleaner.clean(req.Method, maxMethod),
-		Route:         r.cleaner.clean(req.Pattern, maxPath),
 		Path:          r.cleaner.clean(v.path, maxPath),
 		Status:        v.result(failed, aborted),
 		RequestBytes:  v.body.read.Load(),
 		ResponseBytes: v.wrote.Load(),
-		RequestID:     r.cleaner.clean(cmp.Or(header(w.Header(), "X-Request-Id"), v.requestID), maxRequestID),
 		UserAgent:     r.cleaner.clean(v.userAgent, maxUserAgent),
 		RemoteAddr:    v.addr,
 	}
@@ -172,8 +204,17 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.omitted {
+		return
+	}
+	if v.status.Load() == 0 {
+		v.answerID = header(w.Header(), "X-Request-Id")
+	}
+	e.Route = r.cleaner.clean(cmp.Or(v.route, req.Pattern), maxPath)
+	e.RequestID = r.cleaner.clean(cmp.Or(v.answerID, v.requestID), maxRequestID)
 	e.KeyID, e.Owner = identity(v.keyID), identity(v.owner)
-	if e.Status >= 400 && e.Status != statusClientClosed || v.step == auth.StepRecheck {
+	// A handler may ask whether a key may do more, and answer something else.
+	if e.Status == v.refused || v.step == auth.StepRecheck {
 		e.Code = v.refusal
 	}
 	if v.code != "" {
@@ -189,7 +230,7 @@ func (r *Recorder) record(v *visit, w http.ResponseWriter, req *http.Request, fa
 
 // result returns the status of the entry.
 func (v *visit) result(failed, aborted bool) int {
-	status, gone := int(v.status.Load()), v.Context.Err() == context.Canceled
+	status, gone := int(v.status.Load()), v.gone()
 	switch {
 	case failed, aborted && !gone:
 		return http.StatusInternalServerError

@@ -20,8 +20,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
+	"github.com/insigner/auth"
 	"github.com/insigner/auth/apilog"
 )
 
@@ -400,4 +402,171 @@ func TestMiddlewarePanics(t *testing.T) {
 	const want = "apilog.Recorder.Middleware: the handler is nil"
 	wantPanic(t, want, func() { recorder.Middleware(nil) })
 	wantPanic(t, want, func() { recorder.Middleware(http.HandlerFunc(nil)) })
+}
+
+// A handler verifies another key, or asks whether the key of the request may do
+// more. The entry is of the key that came, and has no code of what the client was
+// not told.
+func TestEntryIsOfTheKeyThatCame(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		asks       func(a *auth.Authenticator, ctx context.Context, other string)
+		status     int
+		code, want string
+	}{
+		{"a good key of another", func(a *auth.Authenticator, ctx context.Context, other string) { a.Verify(ctx, other) }, 200, "", "mine"},
+		{"nonsense", func(a *auth.Authenticator, ctx context.Context, _ string) { a.Verify(ctx, "isk_nonsense") }, 404, "", "mine"},
+		{"nonsense, and 401", func(a *auth.Authenticator, ctx context.Context, _ string) { a.Verify(ctx, "isk_nonsense") }, 401, "", "mine"},
+		{"a scope, for more", func(_ *auth.Authenticator, ctx context.Context, _ string) { auth.Authorize(ctx, "admin.read") }, 404, "", "mine"},
+		{"a scope that is needed", func(_ *auth.Authenticator, ctx context.Context, _ string) { auth.Authorize(ctx, "admin.read") }, 403,
+			"INSUFFICIENT_SCOPE", "mine"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			store := newTestStore()
+			var g *guarded
+			var other string
+			g = guard(store, unlimited(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				c.asks(g.auth, r.Context(), other)
+				w.WriteHeader(c.status)
+			}))
+			other = g.keys.add(auth.Record{ID: "other", Owner: "org_2"})
+			g.send(g.keys.add(auth.Record{ID: "mine", Owner: "org_1", Scopes: auth.Scopes{"documents.read"}}))
+			e := only(t, closed(t, g.recorder, store))
+			if e.KeyID != c.want {
+				t.Errorf("the entry is of %q, want %q", e.KeyID, c.want)
+			}
+			if e.Code != c.code {
+				t.Errorf("its code is %q, want %q", e.Code, c.code)
+			}
+		})
+	}
+}
+
+// Handlers between the Recorder and the mux pass another request on, so the
+// server's own does not know the route.
+func TestRouteBehindMiddleware(t *testing.T) {
+	for name, between := range map[string]func(http.Handler) http.Handler{
+		"WithContext": func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), new(int), 1)))
+			})
+		},
+		"TimeoutHandler": func(next http.Handler) http.Handler { return http.TimeoutHandler(next, time.Minute, "") },
+		"StripPrefix": func(next http.Handler) http.Handler {
+			outer := http.NewServeMux()
+			outer.Handle("/api/", http.StripPrefix("/api", next))
+			return outer
+		},
+	} {
+		store := newTestStore()
+		keys := new(keyStore)
+		recorder := apilog.NewRecorder(store, unlimited())
+		a := auth.New(keys, &auth.Options{OnDecision: recorder.OnDecision, Logger: quiet})
+		mux := http.NewServeMux()
+		const route = "GET /{path...}"
+		mux.Handle(route, a.Require("documents.read")(answer(200)))
+		r := requestWith(keys.add(auth.Record{ID: "k", Scopes: auth.Scopes{"*"}}))
+		r.URL.Path = "/api/x"
+		serve(recorder.Middleware(between(mux)), r)
+		if e := only(t, closed(t, recorder, store)); e.Route != route {
+			t.Errorf("%s: the route is %q, want %q", name, e.Route, route)
+		}
+	}
+}
+
+// The host cancels the contexts of all requests, at its shutdown. No client left.
+func TestBaseContextEnds(t *testing.T) {
+	base, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	entries := recorded(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel(errors.New("shutdown"))
+		<-r.Context().Done()
+		w.WriteHeader(500)
+	}), func(h http.Handler) {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.BaseContext = func(net.Listener) context.Context { return base }
+		s.Start()
+		defer s.Close()
+		resp, err := http.Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 500 {
+			t.Fatalf("the client got %d", resp.StatusCode)
+		}
+	})
+	if e := only(t, entries); e.Status != 500 {
+		t.Errorf("the status is %d, want 500", e.Status)
+	}
+}
+
+// What handlers do after the answer has begun does not change the entry, and what
+// the server refuses does not begin it.
+func TestAnswerThatBegan(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		serve  func(w http.ResponseWriter)
+		status int
+		id     string
+	}{
+		{"a later ID", func(w http.ResponseWriter) {
+			w.Header().Set("X-Request-Id", "sent")
+			w.WriteHeader(200)
+			w.Header().Set("X-Request-Id", "never-sent")
+		}, 200, "sent"},
+		{"a status that the server refuses", func(w http.ResponseWriter) {
+			func() {
+				defer func() { recover() }()
+				w.WriteHeader(1000)
+			}()
+			w.WriteHeader(403)
+		}, 403, ""},
+		{"a copy of nothing", func(w http.ResponseWriter) {
+			io.Copy(w, io.LimitReader(strings.NewReader("x"), 0))
+			w.WriteHeader(404)
+		}, 404, ""},
+		{"a copy that fails at once", func(w http.ResponseWriter) {
+			if _, err := io.Copy(w, iotest.ErrReader(errors.New("away"))); err != nil {
+				http.Error(w, "bad gateway", 502)
+			}
+		}, 502, ""},
+	} {
+		overHTTP(t, func(t *testing.T, http2 bool) {
+			got := 0
+			e := only(t, recorded(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { c.serve(w) }),
+				func(h http.Handler) {
+					s := newServer(t, http2, h)
+					resp, err := s.Client().Get(s.URL)
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Close()
+					got = resp.StatusCode
+				}))
+			if e.Status != got {
+				t.Errorf("%s: the status is %d, but the client got %d", c.name, e.Status, got)
+			}
+			if got != c.status {
+				t.Errorf("%s: the client got %d, want %d", c.name, got, c.status)
+			}
+			if e.RequestID != c.id {
+				t.Errorf("%s: the ID is %q, want %q", c.name, e.RequestID, c.id)
+			}
+		})
+	}
+}
+
+func TestOmit(t *testing.T) {
+	entries := recorded(t, nil, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		apilog.Omit(r.Context())
+		panic(http.ErrAbortHandler)
+	}), func(h http.Handler) {
+		defer func() { recover() }()
+		serve(h, requestWith(""))
+	})
+	if len(entries) != 0 {
+		t.Errorf("%d entries, want none", len(entries))
+	}
+	apilog.Omit(t.Context()) // without a Recorder
 }

@@ -29,6 +29,7 @@ type writer struct {
 	interval time.Duration
 	redact   func(*Entry)
 	logger   *slog.Logger
+	cleaner  *cleaner
 
 	ctx     context.Context // ends with that of Close
 	cancel  context.CancelFunc
@@ -36,7 +37,8 @@ type writer struct {
 	closing chan struct{} // closed by close
 	done    chan struct{}
 	once    sync.Once
-	err     error // of close; valid after once
+	closed  chan struct{} // closed once err is known
+	err     error         // of close
 
 	down    bool      // after the last batch
 	logged  time.Time // when lost entries were logged
@@ -44,15 +46,16 @@ type writer struct {
 	lastErr atomic.Pointer[error]
 }
 
-func newWriter(store Store, q *queue, interval time.Duration, redact func(*Entry), logger *slog.Logger) *writer {
+func newWriter(store Store, q *queue, interval time.Duration, redact func(*Entry), logger *slog.Logger, c *cleaner) *writer {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &writer{
-		store: store, queue: q, interval: interval, redact: redact, logger: logger,
+		store: store, queue: q, interval: interval, redact: redact, logger: logger, cleaner: c,
 		ctx:     ctx,
 		cancel:  cancel,
 		awake:   make(chan struct{}, 1),
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
+		closed:  make(chan struct{}),
 	}
 }
 
@@ -84,33 +87,49 @@ func (w *writer) run() {
 	}
 }
 
+// close ends the writer. Of several calls the first one does it, and the others
+// wait for it unless their ctx ends first.
 func (w *writer) close(ctx context.Context) error {
-	w.once.Do(func() {
-		before := w.queue.close()
-		defer w.cancel()
-		close(w.closing)
-		finished := false
-		select {
-		case <-w.done:
-			finished = true
-		case <-ctx.Done():
+	first := false
+	w.once.Do(func() { first = true })
+	if first {
+		w.err = w.end(ctx)
+		close(w.closed)
+		return w.err
+	}
+	select {
+	case <-w.closed:
+		return w.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (w *writer) end(ctx context.Context) (err error) {
+	before := w.queue.close()
+	defer w.cancel()
+	close(w.closing)
+	finished := false
+	select {
+	case <-w.done:
+		finished = true
+	case <-ctx.Done():
+	}
+	uncounted := w.queue.abandon()
+	if lost := w.queue.dropped() - before; lost > 0 || uncounted > 0 {
+		err = fmt.Errorf("apilog: close: %d entries were lost; the store has no count of %d", lost, uncounted)
+		if cause := w.lastErr.Load(); cause != nil {
+			err = fmt.Errorf("%w: %w", err, *cause)
 		}
-		uncounted := w.queue.abandon()
-		if lost := w.queue.dropped() - before; lost > 0 || uncounted > 0 {
-			w.err = fmt.Errorf("apilog: close: %d entries were lost; the store has no count of %d", lost, uncounted)
-			if err := w.lastErr.Load(); err != nil {
-				w.err = fmt.Errorf("%w: %w", w.err, *err)
-			}
-		}
-		if uncounted > 0 {
-			w.log(slog.LevelError, "auth/apilog: lost entries are not counted in the store", "entries", uncounted)
-		}
-		if finished {
-			w.logged = time.Time{}
-			w.logLost()
-		}
-	})
-	return w.err
+	}
+	if uncounted > 0 {
+		w.log(slog.LevelError, "auth/apilog: lost entries are not counted in the store", "entries", uncounted)
+	}
+	if finished {
+		w.logged = time.Time{}
+		w.logLost()
+	}
+	return err
 }
 
 // writeQueue writes what waits now, in batches. What comes while it does so is
@@ -255,7 +274,7 @@ func (w *writer) logLost() {
 	}
 	args := []any{"entries", lost - w.told}
 	if err := w.lastErr.Swap(nil); err != nil {
-		args = append(args, "error", *err)
+		args = append(args, "error", w.cleaner.clean((*err).Error(), maxError))
 	}
 	w.log(slog.LevelWarn, "auth/apilog: entries were lost", args...)
 	w.logged, w.told = time.Now(), lost

@@ -447,3 +447,42 @@ func account(t *testing.T, random *rand.Rand) {
 		t.Errorf("Dropped is %d, want %d", g.recorder.Dropped(), want)
 	}
 }
+
+// A second Close waits for the first one, but no longer than its context.
+func TestSecondClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newTestStore()
+		release := hang(store)
+		g := guard(store, unlimited(), answer(200))
+		g.send(g.keys.add(auth.Record{ID: "key_1", Owner: "org_1"}))
+		first := make(chan error)
+		go func() { first <- g.recorder.Close(context.Background()) }()
+		synctest.Wait()
+		short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		if err := g.recorder.Close(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the second Close: %v, want the error of its context", err)
+		}
+		release()
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The error of a store may quote what it was given. A key is not logged.
+func TestErrorsAreCleaned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newTestStore()
+		store.onAppend(func(context.Context, []apilog.Entry) error { return errors.New("bad value " + goodKey) })
+		logger, text := captureLog()
+		opts := unlimited()
+		opts.Logger = logger
+		g := guard(store, opts, answer(200))
+		g.send(g.keys.add(auth.Record{ID: "key_1", Owner: "org_1"}))
+		g.recorder.Close(context.Background())
+		if !strings.Contains(text.String(), "bad value [key]") {
+			t.Errorf("the log is %q, want the error with [key]", text)
+		}
+	})
+}

@@ -752,3 +752,22 @@ func TestPostgresLogsPlans(t *testing.T) {
 		}
 	}
 }
+
+// Times that PostgreSQL refuses select what no entry goes beyond.
+func TestPostgresLogsExtremeTimes(t *testing.T) {
+	t.Parallel()
+	l := another(t, openPostgres(t, pgtest.DSN(t)), "", quiet)
+	must(t, l.Migrate(t.Context()))
+	want := entriesAt(today(), 2)
+	must(t, l.Append(t.Context(), want))
+	found, err := l.List(t.Context(), apilog.Query{
+		From: time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC),
+	})
+	must(t, err)
+	if len(found) != len(want) {
+		t.Errorf("List returns %d entries, want %d", len(found), len(want))
+	}
+	if _, err := l.DeleteBefore(t.Context(), time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC)); err != nil {
+		t.Errorf("DeleteBefore: %v", err)
+	}
+}

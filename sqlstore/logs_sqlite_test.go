@@ -630,3 +630,74 @@ func (tx tracedTx) Commit() error {
 	tx.trace.add("COMMIT", 0)
 	return err
 }
+
+// Those who read hold all connections of the logs. Keys in the same file are
+// written nevertheless.
+func TestSQLiteLogsPoolIsBusy(t *testing.T) {
+	path := logsFile(t)
+	keys, _ := newSQLite(t, path)
+	db := openSQLite(t, path)
+	l := logsOn(t, db)
+	db.SetMaxOpenConns(1)
+	reading, err := db.Conn(t.Context())
+	must(t, err)
+	appended := make(chan error)
+	go func() { appended <- l.Append(t.Context(), logEntries(1)) }()
+	for db.Stats().WaitCount == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	r := inserted(t, keys)
+	must(t, keys.Update(t.Context(), revoked(r), nil))
+	select {
+	case err := <-appended:
+		t.Fatalf("Append returned without a connection: %v", err)
+	default:
+	}
+	must(t, reading.Close())
+	must(t, <-appended)
+}
+
+// Keys and logs share the only connection. Neither keeps the other from its turn.
+func TestSQLiteLogsOneConnection(t *testing.T) {
+	keys, db := newSQLite(t, logsFile(t))
+	l := logsOn(t, db)
+	db.SetMaxOpenConns(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	errs := make(chan error)
+	for i := range 4 {
+		go func() {
+			for range 20 {
+				if i%2 == 0 {
+					if err := keys.Insert(ctx, newRecord()); err != nil {
+						errs <- err
+						return
+					}
+				} else if err := l.Append(ctx, logEntries(1)); err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		}()
+	}
+	for range 4 {
+		must(t, <-errs)
+	}
+}
+
+// All connections have appended. Their caches are bounded together.
+func TestSQLiteLogsCache(t *testing.T) {
+	for _, c := range []struct{ conns, want int }{{0, 16 << 10}, {1, 128 << 10}, {4, 128 << 10}, {64, 8 << 10}} {
+		db := openSQLite(t, logsFile(t))
+		l := logsOn(t, db)
+		db.SetMaxOpenConns(c.conns)
+		db.SetMaxIdleConns(1) // that which appends
+		must(t, l.Append(t.Context(), logEntries(1)))
+		var got int
+		must(t, db.QueryRowContext(t.Context(), "PRAGMA cache_size").Scan(&got))
+		if got != -c.want {
+			t.Errorf("%d connections: the cache size is %d, want %d KiB", c.conns, got, -c.want)
+		}
+	}
+}

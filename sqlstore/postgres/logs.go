@@ -122,7 +122,7 @@ func wrapLogs(what string, err error) error {
 
 var logsDialect = &logs.Dialect{
 	Param: "$",
-	Time:  func(t time.Time) any { return t.UTC().Truncate(time.Microsecond) },
+	Time:  func(t time.Time) any { return inRange(t.UTC().Truncate(time.Microsecond)) },
 	Addr: func(a netip.Addr) any {
 		if !a.IsValid() {
 			return nil
@@ -136,6 +136,18 @@ var logsDialect = &logs.Dialect{
 		return column
 	},
 	Rest: "CASE WHEN %s THEN TRUE END",
+}
+
+// inRange returns t, or the nearest time that no store of entries goes beyond.
+// PostgreSQL refuses others.
+func inRange(t time.Time) time.Time {
+	switch {
+	case t.Year() < 1:
+		return time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	case t.Year() > 9999:
+		return time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+	}
+	return t
 }
 
 // Append implements [apilog.Store]. It is one COPY, or one INSERT if an entry is
@@ -160,6 +172,7 @@ func (l *Logs) Append(ctx context.Context, entries []apilog.Entry) error {
 const (
 	prepareEvery = time.Hour        // Append makes sure that there are partitions
 	prepareAgain = 10 * time.Minute // after a failure
+	prepareTime  = 2 * time.Second  // at most, and half of what Append has
 )
 
 // prepare makes partitions. Without them entries go to the default partition,
@@ -169,6 +182,12 @@ func (l *Logs) prepare(ctx context.Context) {
 	if next != nil && now.Before(*next) || !l.prepareAt.CompareAndSwap(next, new(now.Add(prepareEvery))) {
 		return
 	}
+	patience := prepareTime
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(end)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if _, err := l.db.ExecContext(ctx, "SELECT "+l.table.Quoted("_prepare")+"()"); err != nil {
 		l.prepareAt.Store(new(now.Add(prepareAgain)))
 		l.log().Warn("sqlstore/postgres: cannot make partitions for API logs; entries go to the default partition "+
@@ -282,7 +301,7 @@ func (l *Logs) histogram(ctx context.Context, q apilog.Query, step time.Duration
 	if err != nil {
 		return nil, err
 	}
-	// In a double precision, microseconds are exact from 1685 to 2255.
+	// In a double precision, microseconds are exact from 1833 to 2106.
 	s := logsDialect.Histogram(l.table.Quoted(""), q, step,
 		"((date_part('epoch', at) * 1000000)::bigint - %s::bigint) / %s::bigint")
 	rows, err := l.db.QueryContext(ctx, s.SQL, s.Args...)

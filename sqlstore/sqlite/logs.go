@@ -39,9 +39,10 @@ type LogsOptions struct {
 //
 // The space of deleted entries is used again, but the file does not shrink.
 //
-// The connection that appends has a cache of 128 MB, and writes the log of
-// SQLite back when it has 64 MB. With a smaller cache it would read most pages
-// of the indexes again for each batch.
+// A connection that has appended keeps a larger cache: all connections of the
+// pool together have at most 512 MB, and one of them at most 128 MB. It writes
+// the log of SQLite back when that has 64 MB. With a smaller cache it would read
+// most pages of the indexes again for each batch.
 type Logs struct {
 	db     *sql.DB
 	table  records.Table
@@ -121,28 +122,59 @@ var logsDialect = &logs.Dialect{
 	Rest: "+%s",
 }
 
-// The settings of a connection that writes. To write back few pages of the log
-// more often takes longer in all, but others wait less each time.
+// The size of the log of SQLite, in pages, at which a connection that writes
+// writes it back. To write back few pages more often takes longer in all, but
+// others wait less each time.
 const (
-	forAppend = "PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 16000"
-	forDelete = "PRAGMA cache_size = -131072; PRAGMA wal_autocheckpoint = 500"
+	forAppend = 16000
+	forDelete = 500
 )
+
+// settings returns the settings of a connection that writes.
+func (l *Logs) settings(checkpoint int) string {
+	const all, most = 512 << 10, 128 << 10 // KiB
+	cache := 16 << 10                      // if the pool has no limit
+	if n := l.db.Stats().MaxOpenConnections; n > 0 {
+		cache = min(all/n, most)
+	}
+	return fmt.Sprintf("PRAGMA cache_size = -%d; PRAGMA wal_autocheckpoint = %d", cache, checkpoint)
+}
+
+// connTurn returns a connection whose turn it is to write. It waits for the
+// connection first: those that read may hold all of them, and other writers shall
+// not wait for that. Who has the turn may wait for a connection too, so it gives
+// its own back now and then.
+func (l *Logs) connTurn(ctx context.Context) (conn *sql.Conn, end func(), err error) {
+	const patience = 20 * time.Millisecond
+	for {
+		conn, err := l.db.Conn(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		waiting, cancel := context.WithTimeout(ctx, patience)
+		end, err := l.turn.wait(waiting)
+		cancel()
+		if err == nil {
+			return conn, end, nil
+		}
+		conn.Close()
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+	}
+}
 
 // write calls f in a transaction, when it is this writer's turn. It returns how
 // long that took.
-func (l *Logs) write(ctx context.Context, settings string, f func(tx *sql.Tx) error) (took time.Duration, err error) {
-	end, err := l.turn.wait(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer end()
-	start := time.Now()
-	conn, err := l.db.Conn(ctx)
+func (l *Logs) write(ctx context.Context, checkpoint int, f func(tx *sql.Tx) error) (took time.Duration, err error) {
+	conn, end, err := l.connTurn(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, settings); err != nil {
+	defer end()
+	start := time.Now()
+	if _, err := conn.ExecContext(ctx, l.settings(checkpoint)); err != nil {
 		return 0, err
 	}
 	tx, err := conn.BeginTx(ctx, nil)

@@ -30,11 +30,11 @@
 // each key. The count becomes an entry itself, with Lost set, so that a gap can
 // be seen.
 //
-// A key can fill only a sixteenth of the queue. So nobody can remove the traces
-// of others by a flood of requests. Of the refusals of a key, 20 a second are
-// kept, so that a client that goes on with a revoked key does not remove its
-// own. Of the requests without a known key, only some are kept. All others are
-// counted.
+// A key can fill only a sixteenth of the queue, and all keys of an owner only an
+// eighth. So nobody can remove the traces of others by a flood of requests. Of
+// the refusals of a key 20 a second are kept, and of those of an owner 100, so
+// that a client that goes on with a revoked key does not remove its own. Of the
+// requests without a known key, only some are kept. All others are counted.
 //
 // # Reading
 //

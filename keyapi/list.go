@@ -74,7 +74,7 @@ func (c *call) list() error {
 			return c.badCursor()
 		}
 	}
-	records, more, err := take(c, c.keys.List(c.r.Context(), filter), limit)
+	records, more, err := take(c.readable(c.keys.List(c.r.Context(), filter)), limit)
 	if err != nil {
 		return err
 	}
@@ -100,16 +100,26 @@ func (c *call) scopes() error {
 	return nil
 }
 
-// take returns the first n of a list, and whether there are more. A row that
-// cannot be read is logged and left out.
-func take[T any](c *call, list iter.Seq2[T, error], n int) (taken []T, more bool, err error) {
+// readable returns the records of a list. A row that cannot be read is logged
+// and left out.
+func (c *call) readable(list iter.Seq2[auth.Record, error]) iter.Seq2[auth.Record, error] {
+	return func(yield func(auth.Record, error) bool) {
+		for r, err := range list {
+			if _, ok := errors.AsType[*keyring.RecordError](err); ok {
+				c.logFailure(err)
+			} else if !yield(r, err) {
+				return
+			}
+		}
+	}
+}
+
+// take returns the first n of a list, and whether there are more. An error ends
+// the list.
+func take[T any](list iter.Seq2[T, error], n int) (taken []T, more bool, err error) {
 	for item, err := range list {
 		if err != nil {
-			if _, ok := errors.AsType[*keyring.RecordError](err); !ok {
-				return nil, false, err
-			}
-			c.logFailure(err)
-			continue
+			return nil, false, err
 		}
 		if len(taken) == n {
 			return taken, true, nil
@@ -246,11 +256,11 @@ func (c *call) events() error {
 		}
 	}
 	ctx := c.r.Context()
-	list, more, err := take(c, c.keys.Events(ctx, filter), limit)
+	list, more, err := take(c.keys.Events(ctx, filter), limit)
 	if errors.Is(err, auth.ErrNotFound) && filter.After != "" {
 		// It is the key or the cursor.
 		if c.id != "" {
-			if _, _, err := take(c, c.keys.Events(ctx, keyring.EventFilter{KeyID: c.id}), 1); err != nil {
+			if _, _, err := take(c.keys.Events(ctx, keyring.EventFilter{KeyID: c.id}), 1); err != nil {
 				return err
 			}
 		}

@@ -83,12 +83,14 @@ func (c *call) last() (auth.Record, error) {
 	if !errors.Is(err, auth.ErrNotFound) {
 		return r, err
 	}
-	events, _, eventsErr := take(c, c.keys.Events(ctx, keyring.EventFilter{KeyID: c.id}), 1)
+	events, _, eventsErr := take(c.keys.Events(ctx, keyring.EventFilter{KeyID: c.id}), 1)
 	switch {
 	case errors.Is(eventsErr, auth.ErrNotFound), errors.Is(eventsErr, errors.ErrUnsupported):
 		return r, err
 	case eventsErr != nil:
 		return r, eventsErr
+	case len(events) == 0: // since then, there is a record
+		return c.keys.Get(ctx, c.id)
 	case events[0].Kind != keyring.EventDeleted, events[0].Before == nil:
 		return r, err
 	}

@@ -191,3 +191,38 @@ func TestRevokeAndCreatedWithUnreadableRow(t *testing.T) {
 	same(t, "revokedKeys", a.body["revokedKeys"], []string{leaked.id, child.id})
 	equal(t, "status of the other", s.status(child.id), "revoked")
 }
+
+// The record of the key is made after the API has looked for it.
+func TestRevokeAndCreatedOfNewKey(t *testing.T) {
+	s := newServer(t, actAs)
+	c := &client{s: s}
+	key := c.create(`{"name":"key"}`)
+	gone := true
+	s.store.get = func(id string) (*auth.Record, error) {
+		if gone {
+			gone = false
+			return nil, auth.ErrNotFound
+		}
+		return s.store.MemoryStore.Get(context.Background(), id)
+	}
+	s.store.events = func(keyring.EventQuery) ([]keyring.Event, error) { return nil, nil }
+	a := c.do("POST", "/"+key.id+"/revoke", andCreated).is(200)
+	equal(t, "name", a.str("name"), "key")
+	equal(t, "status", a.str("status"), "revoked")
+}
+
+// An event that cannot be read ends the list of events, so no answer shows a
+// part of it as the whole.
+func TestUnreadableEvent(t *testing.T) {
+	s := newServer(t, actAs)
+	c := &client{s: s}
+	key := c.create(`{"name":"key"}`)
+	c.do("DELETE", "/"+key.id, "").is(204)
+	s.store.events = func(keyring.EventQuery) ([]keyring.Event, error) {
+		return nil, &keyring.RecordError{ID: "7", Err: errors.New("bad JSON")}
+	}
+	c.do("GET", "/events", "").refused("all events", 500, "INTERNAL_ERROR", "")
+	c.do("GET", "/"+key.id+"/events", "").refused("events of a key", 500, "INTERNAL_ERROR", "")
+	c.do("POST", "/"+key.id+"/revoke", andCreated).refused("revoke", 500, "INTERNAL_ERROR", "")
+	contains(t, "log", s.log.String(), "bad JSON", true)
+}

@@ -86,7 +86,12 @@
 // unknown or repeated member or parameter is refused, and so is a second value,
 // and what is almost JSON. A request without a Bearer credential
 // that a browser sends from another site is refused. Set the ReadTimeout of
-// [http.Server] against slow bodies; a body has at most 64 kB.
+// [http.Server] against slow bodies; a body has at most 64 KiB.
+//
+// A key that a client puts into a path, a query, a name, a scope or metadata by
+// mistake is refused, so that no store, log or answer has it. That goes for keys
+// with the prefix, and for words that Scheme.AlsoAccept takes, except those in
+// the form of an ID that a Keyring makes.
 //
 // Customers read "Support" where staff or the database made a change, and no
 // metadata but Options.Metadata.
@@ -146,8 +151,8 @@ const (
 )
 
 type handler struct {
+	*detector
 	manager  *keyring.Manager
-	scheme   auth.Scheme
 	actor    func(r *http.Request) (keyring.Actor, error)
 	scope    auth.Scope // may be empty if actor is set
 	metadata []string
@@ -170,8 +175,8 @@ func New(manager *keyring.Manager, opts *Options) http.Handler {
 		o = *opts
 	}
 	h := &handler{
+		detector: newDetector(manager.Options().Scheme),
 		manager:  manager,
-		scheme:   manager.Options().Scheme,
 		actor:    o.Actor,
 		scope:    o.Scope,
 		metadata: slices.Clone(o.Metadata),

@@ -60,8 +60,8 @@ func (c *call) list() error {
 	if len(values["q"]) > maxText {
 		return c.badParameter("q", "The text has more than "+strconv.Itoa(maxText)+" bytes")
 	}
-	if c.scheme.Valid(values["q"]) {
-		return c.badParameter("q", "The text is a key, which must not be in a URL")
+	if c.text = values["q"]; c.holdsKey(c.text) {
+		return c.badParameter("q", "The text holds a key, which must not be in a URL")
 	}
 	filter := keyring.Filter{States: states, Text: values["q"], NewestFirst: true}
 	bound := []string{"keys", states.String(), filter.Text}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -227,11 +226,5 @@ func (c *call) logFailure(err error) {
 	if ctx.Err() == context.Canceled {
 		level = slog.LevelDebug // the client has gone away
 	}
-	c.log().Log(ctx, level, "keyapi: the keys cannot be managed", "error", redact(err.Error()))
+	c.log().Log(ctx, level, "keyapi: the keys cannot be managed", "error", redact(err.Error(), c.id, c.text))
 }
-
-// redact strikes out what could be a key or a hash in the error of a store. An
-// ID is shorter.
-func redact(text string) string { return longRun.ReplaceAllString(text, "[redacted]") }
-
-var longRun = regexp.MustCompile(`[A-Za-z0-9_+-]{40,}`)

@@ -258,6 +258,9 @@ func (c *call) change() (*change, error) {
 		if !isNull(value) && !decode(value, ch.name) {
 			return nil, c.badMember("/name", "The name is not a string")
 		}
+		if c.holdsKey(*ch.name) {
+			return nil, c.badMember("/name", "The name holds a key, which must not be shown again")
+		}
 	}
 	if value, ok := members["scopes"]; ok {
 		if ch.scopes, err = c.readScopes(value); err != nil {
@@ -290,6 +293,9 @@ func (c *call) readScopes(value json.RawMessage) (*[]string, error) {
 		var s string
 		if !decode(element, &s) {
 			return nil, c.badMember("/scopes/"+strconv.Itoa(i), "The scope is not a string")
+		}
+		if c.holdsKey(s) {
+			return nil, c.badMember("/scopes/"+strconv.Itoa(i), "The scope holds a key, which must not be shown again")
 		}
 		*scopes = append(*scopes, s)
 	}
@@ -337,6 +343,9 @@ func (c *call) readMetadata(value json.RawMessage) (map[string]*string, error) {
 		entries[name] = new(string)
 		if !decode(value, entries[name]) {
 			return nil, c.badMember("/metadata"+pointerTo(name), "The entry is not a string")
+		}
+		if c.holdsKey(*entries[name]) {
+			return nil, c.badMember("/metadata"+pointerTo(name), "The entry holds a key, which must not be shown again")
 		}
 	}
 	return entries, nil

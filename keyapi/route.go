@@ -53,6 +53,7 @@ type call struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	id    string           // of the key that the path names, or ""
+	text  string           // that a list is filtered by, or ""
 	key   *auth.Record     // of the request, if the key itself acts
 	owner string           // of the actor
 	keys  *keyring.Keyring // of the actor
@@ -104,7 +105,7 @@ func (c *call) dispatch() error {
 }
 
 func (c *call) serveRoute(rt route) error {
-	if c.scheme.Valid(c.id) {
+	if c.holdsKey(c.id) {
 		return c.noSuchKey() // no store is asked for a secret, and no log has it
 	}
 	// A browser attaches a session or a client certificate to the request of

@@ -3,6 +3,7 @@ package keyapi_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -50,11 +51,15 @@ func TestNoKey(t *testing.T) {
 // Without an Authenticator outside, every request is refused.
 func TestNoMiddleware(t *testing.T) {
 	s := newServer(t)
-	h := keyapi.New(s.manager, nil)
+	h := keyapi.New(s.manager, &keyapi.Options{Logger: slog.New(slog.NewTextHandler(s.log, nil))})
 	for _, path := range []string{"/", "/self", "/events"} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		equal(t, path, w.Code, 500)
+	}
+	for _, call := range []string{"Authorize", "Recheck"} {
+		contains(t, "log", s.log.String(), `msg="keyapi: the keys cannot be managed" error="auth: auth.`+call+
+			`: the context has not passed a Middleware or Optional"`, true)
 	}
 }
 

@@ -98,6 +98,7 @@
 package keyapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -120,7 +121,7 @@ type Options struct {
 
 	// Scope is what a key must hold to manage keys. If empty, it is "*", or
 	// none if Actor is set. If both are set, the scopes of the Actor must cover
-	// it.
+	// it. New panics if the Catalog of the Manager does not list it.
 	Scope auth.Scope
 
 	// Metadata names the entries of the metadata that clients see and set. All
@@ -134,6 +135,11 @@ type Options struct {
 	// ProblemBase starts the type of each problem. It is that of the
 	// auth.Authenticator. If empty, it is "https://docs.insigner.com/errors/".
 	ProblemBase string
+
+	// OnRefusal, if not nil, is called before each answer of 400 and above,
+	// with the code of the problem. It is for apilog.SetCode, so that the API
+	// logs say why this API refused a request. Ctx is that of the request.
+	OnRefusal func(ctx context.Context, code string)
 
 	// Logger gets failures of the store. If nil, it is slog.Default() at the
 	// time of the call.
@@ -158,6 +164,7 @@ type handler struct {
 	metadata []string
 	origins  *http.CrossOriginProtection
 	base     string
+	refusal  func(ctx context.Context, code string)
 	logger   *slog.Logger
 }
 
@@ -182,6 +189,7 @@ func New(manager *keyring.Manager, opts *Options) http.Handler {
 		metadata: slices.Clone(o.Metadata),
 		origins:  http.NewCrossOriginProtection(),
 		base:     o.ProblemBase,
+		refusal:  o.OnRefusal,
 		logger:   o.Logger,
 	}
 	if h.scope == "" && h.actor == nil {
@@ -192,7 +200,11 @@ func New(manager *keyring.Manager, opts *Options) http.Handler {
 	}
 	if h.scope != "" {
 		if err := h.scheme.Catalog.Validate(h.scope); err != nil {
-			panic(call + ": Scope: " + strings.TrimPrefix(err.Error(), "auth: "))
+			text := call + ": Scope: " + strings.TrimPrefix(err.Error(), "auth: ")
+			if auth.Catalog(nil).Validate(h.scope) == nil { // it is valid, but not listed
+				text += "; add it to the Catalog, or set Options.Scope to the scope that a key needs to manage keys"
+			}
+			panic(text)
 		}
 	}
 	for i, name := range h.metadata {

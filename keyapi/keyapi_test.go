@@ -1,9 +1,12 @@
 package keyapi_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/insigner/auth"
@@ -15,6 +18,7 @@ func TestNewPanics(t *testing.T) {
 	manager := keyring.NewManager(new(keyring.MemoryStore), nil)
 	listed := keyring.NewManager(new(keyring.MemoryStore),
 		&keyring.Options{Scheme: auth.Scheme{Catalog: auth.Catalog{{Scope: "a"}}}})
+	const mend = "; add it to the Catalog, or set Options.Scope to the scope that a key needs to manage keys"
 	for _, c := range []struct {
 		manager *keyring.Manager
 		opts    keyapi.Options
@@ -22,8 +26,8 @@ func TestNewPanics(t *testing.T) {
 	}{
 		{nil, keyapi.Options{}, "keyapi.New: the manager is nil"},
 		{manager, keyapi.Options{Scope: "a b"}, `keyapi.New: Scope: "a b" is not a valid scope`},
-		{listed, keyapi.Options{Scope: "b"}, `keyapi.New: Scope: the catalog does not list the scope "b"`},
-		{listed, keyapi.Options{}, `keyapi.New: Scope: the catalog does not list the scope "*"`},
+		{listed, keyapi.Options{Scope: "b"}, `keyapi.New: Scope: the catalog does not list the scope "b"` + mend},
+		{listed, keyapi.Options{}, `keyapi.New: Scope: the catalog does not list the scope "*"` + mend},
 		{manager, keyapi.Options{Metadata: []string{"a", ""}}, `keyapi.New: Metadata holds "", which cannot be shown`},
 		{manager, keyapi.Options{Metadata: []string{"\xff"}}, `keyapi.New: Metadata holds "\xff", which cannot be shown`},
 		{manager, keyapi.Options{Metadata: []string{"\x00"}}, `keyapi.New: Metadata holds "\x00", which cannot be shown`},
@@ -128,4 +132,41 @@ func TestOptionsActorPanics(t *testing.T) {
 	})
 	panics(t, "panic", "boom", func() { (&client{s: s}).do("POST", "", `{"name":"key"}`) })
 	equal(t, "store", fmt.Sprint(s.store.MemoryStore), "keyring.MemoryStore(0)")
+}
+
+func TestOnRefusal(t *testing.T) {
+	var codes []string
+	type name struct{}
+	s := newServer(t, func(o *keyapi.Options, _ *keyring.Options) {
+		o.OnRefusal = func(ctx context.Context, code string) {
+			codes = append(codes, fmt.Sprint(ctx.Value(name{}), " ", code))
+		}
+	})
+	admin, narrow := s.client("acme", "*"), s.client("acme", "a")
+	for _, c := range []struct {
+		client             *client
+		method, path, body string
+		code               string
+	}{
+		{admin, "GET", "", "", ""},
+		{admin, "POST", "", `{"name":"key"}`, ""},
+		{admin, "POST", "", `{"name":" "}`, "INVALID_ARGUMENT"},
+		{admin, "POST", "", `{`, "INVALID_REQUEST"},
+		{admin, "GET", "/unknown", "", "NOT_FOUND"},
+		{admin, "GET", "/x/y/z", "", "NOT_FOUND"},
+		{admin, "PUT", "", "", "METHOD_NOT_ALLOWED"},
+		{narrow, "GET", "", "", "INSUFFICIENT_SCOPE"},
+	} {
+		codes = nil
+		r := httptest.NewRequest(c.method, prefix+c.path, strings.NewReader(c.body))
+		r.Header.Set("Authorization", "Bearer "+c.client.secret)
+		r.Header.Set("Content-Type", "application/json")
+		a := s.send(r.WithContext(context.WithValue(r.Context(), name{}, "ctx")))
+		var want []string
+		if c.code != "" {
+			want = []string{"ctx " + c.code}
+		}
+		same(t, a.what+" "+c.body, codes, want)
+		equal(t, a.what+": code of the answer", a.str("code"), c.code)
+	}
 }

@@ -179,6 +179,11 @@ func pointerTo(name string) string {
 // fail answers the request with an error.
 func (c *call) fail(err error) {
 	if e, ok := errors.AsType[refused](err); ok {
+		p := auth.ProblemFor(e.error)
+		if p.Status == http.StatusInternalServerError { // it is mounted without a Middleware, for instance
+			c.logFailure(e.error)
+		}
+		c.refuse(p.Code)
 		auth.WriteProblem(c.w, c.r, e.error)
 		return
 	}
@@ -186,6 +191,7 @@ func (c *call) fail(err error) {
 	if p.Status >= 500 {
 		c.logFailure(p.cause)
 	}
+	c.refuse(p.Code)
 	h := c.w.Header()
 	for _, name := range []string{"Etag", "Last-Modified", "Idempotency-Replayed"} {
 		h.Del(name)
@@ -194,6 +200,13 @@ func (c *call) fail(err error) {
 		h.Set("Retry-After", "5")
 	}
 	c.write(p.Status, "application/problem+json", p)
+}
+
+// refuse tells the host why the request is refused.
+func (c *call) refuse(code string) {
+	if c.refusal != nil {
+		c.refusal(c.r.Context(), code)
+	}
 }
 
 // write answers the request with a value as JSON.

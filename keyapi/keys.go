@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -153,7 +154,7 @@ func (c *call) create() error {
 	asks := digest(&spec)
 	if once != "" {
 		// The keys of a host's own Spec.Once are out of a client's reach.
-		spec.Once = "keyapi " + once
+		spec.Once = ofClient + once
 		spec.Metadata[DigestEntry] = asks
 	}
 	r, secret, err := c.keys.Create(c.r.Context(), spec)
@@ -169,6 +170,11 @@ func (c *call) create() error {
 	return c.writeKey(http.StatusCreated, &r, secret)
 }
 
+const (
+	ofClient = "keyapi " // starts the Spec.Once of a client
+	maxOnce  = maxText - len(ofClient)
+)
+
 // idempotencyKey returns the Idempotency-Key of the request, or "".
 func (c *call) idempotencyKey() (string, error) {
 	const field = "Idempotency-Key"
@@ -178,10 +184,10 @@ func (c *call) idempotencyKey() (string, error) {
 		return "", nil
 	case len(values) > 1:
 		return "", c.badParameter(field, "The field occurs twice")
-	case values[0] == "" || len(values[0]) > maxText-len("keyapi "):
-		return "", c.badParameter(field, "The field has no value, or a long one")
+	case values[0] == "" || len(values[0]) > maxOnce:
+		return "", c.badParameter(field, fmt.Sprintf("Idempotency-Key must have 1 to %d characters", maxOnce))
 	case strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r > '~' }):
-		return "", c.badParameter(field, "The field has characters that are not printable ASCII")
+		return "", c.badParameter(field, "Idempotency-Key must be printable ASCII")
 	}
 	return values[0], nil
 }
@@ -201,7 +207,7 @@ func digest(spec *keyring.Spec) string {
 func (c *call) replay(first *auth.Record, asked string) error {
 	if first.Metadata[DigestEntry] != asked {
 		p := c.problem(http.StatusUnprocessableEntity, "IDEMPOTENCY_KEY_REUSED",
-			"The field was sent with another request before, or the key of that request can no longer tell")
+			"This Idempotency-Key was used for another request, or that can no longer be checked; use a new one")
 		p.Parameter = "Idempotency-Key"
 		return p
 	}
@@ -324,7 +330,7 @@ func (c *call) self() error {
 		MaxGraceSeconds    int64  `json:"maxGraceSeconds"`
 		MaxLifetimeSeconds *int64 `json:"maxLifetimeSeconds"`
 	}
-	type self struct {
+	type answer struct {
 		ID        string      `json:"id"`
 		Name      string      `json:"name"`
 		Hint      string      `json:"hint"`
@@ -337,7 +343,7 @@ func (c *call) self() error {
 	if opts.MaxLifetime > 0 {
 		l.MaxLifetimeSeconds = new(int64(opts.MaxLifetime / time.Second))
 	}
-	c.write(http.StatusOK, plainJSON, self{c.key.ID, c.key.Name, c.key.Hint, c.key.Scopes, optionalTime(c.key.ExpiresAt),
+	c.write(http.StatusOK, plainJSON, answer{c.key.ID, c.key.Name, c.key.Hint, c.key.Scopes, optionalTime(c.key.ExpiresAt),
 		l})
 	return nil
 }

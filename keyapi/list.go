@@ -137,7 +137,7 @@ func (c *call) limit(values map[string]string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || strconv.Itoa(n) != text || n < 1 || n > maxLimit {
-		return 0, c.badParameter("limit", "The limit is not an integer from 1 to "+strconv.Itoa(maxLimit))
+		return 0, c.badParameter("limit", "The limit must be an integer from 1 to "+strconv.Itoa(maxLimit))
 	}
 	return n, nil
 }
@@ -153,7 +153,7 @@ func (c *call) states(values map[string]string) (keyring.States, error) {
 		all := []keyring.States{keyring.Active, keyring.Disabled, keyring.Revoked, keyring.Expired}
 		i := slices.IndexFunc(all, func(s keyring.States) bool { return s.String() == name })
 		if i < 0 {
-			return 0, c.badParameter("status", "The status is not a list of active, disabled, revoked and expired")
+			return 0, c.badParameter("status", "The status must be active, disabled, revoked or expired, or several of them, separated by commas")
 		}
 		states |= all[i]
 	}
@@ -193,7 +193,7 @@ func (c *call) readCursor(text string, filters []string) ([]byte, error) {
 }
 
 func (c *call) badCursor() error {
-	return c.badParameter("cursor", "The cursor is not one of this list with these filters, or too old")
+	return c.badParameter("cursor", "The cursor is not one of this list with these filters, or too old; leave it out to start again")
 }
 
 // positionBytes returns a position to the nanosecond.
@@ -236,7 +236,7 @@ func (c *call) events() error {
 	if text, ok := values["kind"]; ok {
 		filter.Kind = keyring.EventKind(text)
 		if !slices.Contains(eventKinds, filter.Kind) {
-			return c.badParameter("kind", "There is no such kind of event")
+			return c.badParameter("kind", "The kind must be created, updated, rotated, disabled, enabled, revoked or deleted")
 		}
 	}
 	if filter.From, err = c.time(values, "from"); err != nil {
@@ -244,6 +244,9 @@ func (c *call) events() error {
 	}
 	if filter.To, err = c.time(values, "to"); err != nil {
 		return err
+	}
+	if !filter.To.IsZero() && filter.From.After(filter.To) {
+		return c.badParameter("from", "from is after to")
 	}
 	bound := []string{"events", string(filter.Kind), values["from"], values["to"]}
 	if text, ok := values["cursor"]; ok {

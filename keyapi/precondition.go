@@ -29,7 +29,7 @@ func (c *call) precondition(field string) (precondition, error) {
 		p.any = true
 		return p, nil
 	}
-	malformed := c.badParameter(field, `The field is neither "*" nor a list of entity tags in quotes`)
+	malformed := c.badParameter(field, field+` must be "*" or entity tags in double quotes, such as "3"`)
 	for text != "" {
 		if text[0] == ',' || text[0] == ' ' || text[0] == '\t' {
 			text = text[1:]
@@ -89,7 +89,7 @@ func (c *call) ifMatch() (check func(r *auth.Record) error, err error) {
 			return nil
 		}
 		failed := c.problem(http.StatusPreconditionFailed, "PRECONDITION_FAILED",
-			"The key has been changed: it has another revision")
+			"The key has been changed: it has another revision; read it again")
 		failed.Parameter = "If-Match"
 		return failed
 	}, nil

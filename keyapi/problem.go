@@ -26,7 +26,7 @@ var reasons = []struct {
 	{keyring.ErrInvalidArgument, http.StatusUnprocessableEntity, "INVALID_ARGUMENT",
 		"The request asks for something that cannot be"},
 	{auth.ErrInsufficientScope, http.StatusForbidden, "INSUFFICIENT_SCOPE", "The key has a scope that you do not hold"},
-	{keyring.ErrRotated, http.StatusConflict, "KEY_ROTATED", "The key has been rotated already"},
+	{keyring.ErrRotated, http.StatusConflict, "KEY_ROTATED", "The key has been rotated already; rotate its successor, rotatedTo"},
 	{auth.ErrKeyRevoked, http.StatusConflict, "KEY_REVOKED", "The key has been revoked"},
 	{auth.ErrKeyDisabled, http.StatusConflict, "KEY_DISABLED", "The key has been disabled"},
 	{auth.ErrKeyExpired, http.StatusConflict, "KEY_EXPIRED", "The key has expired"},
@@ -144,7 +144,7 @@ func (c *call) problemOf(err error) *problem {
 	p := &problem{Problem: *problemFor(c.base, err), cause: err}
 	if wrong, ok := errors.AsType[*keyring.ArgumentError](err); ok && wrong.Field != "" {
 		p.Pointer, p.Parameter = place(wrong)
-	} else if c.id != "" && p.Status < 500 {
+	} else if c.named && p.Status < 500 {
 		p.Parameter = "id"
 	}
 	return p

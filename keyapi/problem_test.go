@@ -26,7 +26,7 @@ func TestProblemFor(t *testing.T) {
 		detail string
 	}{
 		{auth.ErrNotFound, 404, "NOT_FOUND", "There is no such key"},
-		{keyring.ErrRotated, 409, "KEY_ROTATED", "The key has been rotated already"},
+		{keyring.ErrRotated, 409, "KEY_ROTATED", "The key has been rotated already; rotate its successor, rotatedTo"},
 		{auth.ErrKeyRevoked, 409, "KEY_REVOKED", "The key has been revoked"},
 		{auth.ErrKeyDisabled, 409, "KEY_DISABLED", "The key has been disabled"},
 		{auth.ErrKeyExpired, 409, "KEY_EXPIRED", "The key has expired"},

@@ -44,11 +44,14 @@ func (c *call) query(known ...string) (map[string]string, error) {
 			return nil, c.badParameter(name, "The parameter is unknown here")
 		}
 		if _, twice := values[name]; twice {
+			if name == "status" {
+				return nil, c.badParameter(name, "The parameter occurs twice; separate values by commas")
+			}
 			return nil, c.badParameter(name, "The parameter occurs twice")
 		}
 		value, err = url.QueryUnescape(value)
 		if err != nil || !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
-			return nil, c.badParameter(name, "The parameter is not percent-encoded UTF-8 without NUL")
+			return nil, c.badParameter(name, "The parameter must be percent-encoded UTF-8 without NUL")
 		}
 		values[name] = value
 	}
@@ -63,10 +66,12 @@ func (c *call) time(values map[string]string, name string) (time.Time, error) {
 	}
 	t, ok := parseTime(text)
 	if !ok {
-		return time.Time{}, c.badParameter(name, "The parameter is not a time of RFC 3339")
+		return time.Time{}, c.badParameter(name, "The parameter must be a time of RFC 3339, such as "+someTime)
 	}
 	return t, nil
 }
+
+const someTime = "2027-03-31T23:59:59Z" // an example for who sends another form
 
 // rfc3339 is the grammar of RFC 3339 section 5.6 in upper case. Package time is
 // more lenient.
@@ -108,12 +113,26 @@ func (c *call) body(known ...string) (map[string]json.RawMessage, error) {
 		return nil, c.badMember("", "The body is not valid UTF-8")
 	}
 	if !json.Valid(data) {
-		return nil, c.badMember("", "The body is not one JSON value")
+		return nil, c.badMember("", notJSON(data))
 	}
 	if hasLoneSurrogate(data) {
 		return nil, c.badMember("", "The body has half a character: a lone surrogate")
 	}
-	return c.object("", data, known)
+	return c.object("", "body", data, known)
+}
+
+// notJSON says why a body is not one JSON value.
+func notJSON(data []byte) string {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	for n := 0; ; n++ {
+		var value json.RawMessage
+		switch err := dec.Decode(&value); {
+		case err == io.EOF && n > 1:
+			return "The body is not one JSON value; send one object"
+		case err != nil:
+			return "The body is not valid JSON"
+		}
+	}
 }
 
 func (c *call) unreadable(err error) error {
@@ -136,14 +155,19 @@ func (c *call) tooLarge() error {
 
 // checkMediaType refuses a body that is not said to be JSON.
 func (c *call) checkMediaType() error {
-	field, detail := "Content-Type", "The body must be "+plainJSON
+	field, detail := "Content-Type", "The Content-Type must be "+plainJSON
+	isPatch := c.r.Method == http.MethodPatch
+	if isPatch {
+		detail = "The Content-Type must be " + mergePatch + " or " + plainJSON
+	}
 	types := c.r.Header.Values(field)
 	accepted := len(types) == 1
 	if accepted {
-		mediaType, _, err := mime.ParseMediaType(types[0]) // in lower case
-		accepted = err == nil && mediaType == plainJSON
-		if err == nil && mediaType == mergePatch && c.r.Method == http.MethodPatch {
-			accepted = true
+		mediaType, params, err := mime.ParseMediaType(types[0]) // in lower case
+		accepted = err == nil && (mediaType == plainJSON || mediaType == mergePatch && isPatch)
+		// JSON has no other encoding (RFC 8259 section 8.1).
+		if charset, ok := params["charset"]; accepted && ok && !strings.EqualFold(charset, "utf-8") {
+			detail, accepted = "The charset of the Content-Type must be utf-8", false
 		}
 	}
 	if accepted {
@@ -154,7 +178,7 @@ func (c *call) checkMediaType() error {
 	if accepted {
 		return nil
 	}
-	if c.r.Method == http.MethodPatch {
+	if isPatch {
 		c.w.Header().Set("Accept-Patch", mergePatch+", "+plainJSON) // RFC 5789 section 3.1
 	}
 	p := c.problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", detail)
@@ -194,11 +218,12 @@ func hasLoneSurrogate(data []byte) bool {
 }
 
 // object returns the members of a JSON object, which is valid. The pointer is
-// that of the object. If known is nil, all names are.
-func (c *call) object(pointer string, data []byte, known []string) (map[string]json.RawMessage, error) {
+// that of the object, and what says what it is. If known is nil, all names are.
+func (c *call) object(pointer, what string, data []byte, known []string) (map[string]json.RawMessage, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
+	notObject := "The " + what + " must be a JSON object"
 	if token, _ := dec.Token(); token != json.Delim('{') {
-		return nil, c.badMember(pointer, "It is not a JSON object")
+		return nil, c.badMember(pointer, notObject)
 	}
 	members := make(map[string]json.RawMessage)
 	for dec.More() {
@@ -215,7 +240,7 @@ func (c *call) object(pointer string, data []byte, known []string) (map[string]j
 		}
 		var value json.RawMessage
 		if err := dec.Decode(&value); err != nil {
-			return nil, c.badMember(pointer, "It is not a JSON object")
+			return nil, c.badMember(pointer, notObject)
 		}
 		members[name] = value
 	}
@@ -250,13 +275,13 @@ func (c *call) change() (*change, error) {
 		return nil, err
 	}
 	if members == nil {
-		return nil, c.badMember("", "The body is empty")
+		return nil, c.badMember("", "The body is empty; send a JSON object")
 	}
 	var ch change
 	if value, ok := members["name"]; ok {
 		ch.name = new(string)
 		if !isNull(value) && !decode(value, ch.name) {
-			return nil, c.badMember("/name", "The name is not a string")
+			return nil, c.badMember("/name", "The name must be a string")
 		}
 		if c.holdsKey(*ch.name) {
 			return nil, c.badMember("/name", "The name holds a key, which must not be shown again")
@@ -287,12 +312,12 @@ func (c *call) readScopes(value json.RawMessage) (*[]string, error) {
 	}
 	var list []json.RawMessage
 	if !decode(value, &list) {
-		return nil, c.badMember("/scopes", "The scopes are not an array of strings")
+		return nil, c.badMember("/scopes", "The scopes must be an array of strings")
 	}
 	for i, element := range list {
 		var s string
 		if !decode(element, &s) {
-			return nil, c.badMember("/scopes/"+strconv.Itoa(i), "The scope is not a string")
+			return nil, c.badMember("/scopes/"+strconv.Itoa(i), "The scope must be a string")
 		}
 		if c.holdsKey(s) {
 			return nil, c.badMember("/scopes/"+strconv.Itoa(i), "The scope holds a key, which must not be shown again")
@@ -313,7 +338,7 @@ func (c *call) readExpiry(value json.RawMessage) (*time.Time, error) {
 		*expires, ok = parseTime(text)
 	}
 	if !ok {
-		return nil, c.badMember("/expiresAt", "The expiry is not a time of RFC 3339")
+		return nil, c.badMember("/expiresAt", "The expiry must be a time of RFC 3339, such as "+someTime)
 	}
 	if expires.IsZero() { // to a Keyring it means "never"
 		return nil, &keyring.ArgumentError{Field: "ExpiresAt", Reason: "the expiry is not in the future"}
@@ -331,7 +356,7 @@ func (c *call) readMetadata(value json.RawMessage) (map[string]*string, error) {
 		}
 		return entries, nil
 	}
-	members, err := c.object("/metadata", value, c.metadata)
+	members, err := c.object("/metadata", "metadata", value, c.metadata)
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +367,7 @@ func (c *call) readMetadata(value json.RawMessage) (map[string]*string, error) {
 		}
 		entries[name] = new(string)
 		if !decode(value, entries[name]) {
-			return nil, c.badMember("/metadata"+pointerTo(name), "The entry is not a string")
+			return nil, c.badMember("/metadata"+pointerTo(name), "The entry must be a string")
 		}
 		if c.holdsKey(*entries[name]) {
 			return nil, c.badMember("/metadata"+pointerTo(name), "The entry holds a key, which must not be shown again")
@@ -357,7 +382,7 @@ func (c *call) graceSeconds(value json.RawMessage) (time.Duration, error) {
 	const pointer = "/graceSeconds"
 	text := string(value)
 	if strings.Trim(strings.TrimPrefix(text, "-"), "0123456789") != "" {
-		return 0, c.badMember(pointer, "The number of seconds is not an integer")
+		return 0, c.badMember(pointer, "graceSeconds must be an integer")
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if limit := int64(keyring.MaxGrace / time.Second); err != nil || n < 0 || n > limit {

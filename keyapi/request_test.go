@@ -153,6 +153,8 @@ func TestMediaType(t *testing.T) {
 		{"multipart/form-data; boundary=x", 415, 415},
 		{"application/json, text/plain", 415, 415}, {"application/json; charset", 415, 415}, {"json", 415, 415},
 		{"application/jsonx", 415, 415},
+		{"application/json; charset=latin1", 415, 415}, {"application/merge-patch+json; charset=utf-16", 415, 415},
+		{"application/merge-patch+json; charset=UTF-8", 415, 200}, {"application/json; charset=", 415, 415},
 	} {
 		a := c.do("POST", "", `{"name":"key"}`, "Content-Type", m.mediaType)
 		equal(t, "POST as "+m.mediaType, a.status, m.post)

@@ -44,7 +44,7 @@ func (c *call) revoke() error {
 	}
 	andCreated := false
 	if value, ok := members["andCreated"]; ok && !decode(value, &andCreated) {
-		return c.badMember("/andCreated", "It is neither true nor false")
+		return c.badMember("/andCreated", "andCreated must be true or false")
 	}
 	if !andCreated {
 		return c.setNow((*keyring.Keyring).Revoke)

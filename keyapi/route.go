@@ -25,6 +25,9 @@ type route struct {
 	serve           func(c *call) error
 }
 
+// self stands for the key of the request in a path, and for no ID.
+const self = "self"
+
 // routes are all operations. Of the patterns that match a path, the first
 // counts. Openapi.json describes them; a test compares the two.
 var routes = []route{
@@ -52,7 +55,8 @@ type call struct {
 	*handler
 	w     http.ResponseWriter
 	r     *http.Request
-	id    string           // of the key that the path names, or ""
+	id    string           // of the key that the request is about, or ""
+	named bool             // the path names the ID
 	text  string           // that a list is filtered by, or ""
 	key   *auth.Record     // of the request, if the key itself acts
 	owner string           // of the actor
@@ -73,7 +77,7 @@ func (c *call) dispatch() error {
 	if !ok {
 		return c.notFound()
 	}
-	pattern, method := "", c.r.Method
+	pattern, method, ofSelf := "", c.r.Method, false
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
@@ -86,22 +90,30 @@ func (c *call) dispatch() error {
 		if !ok {
 			continue
 		}
+		if id == self {
+			ofSelf = true
+			continue
+		}
 		pattern = rt.pattern
 		allowed = append(allowed, rt.method)
 		if rt.method == method {
-			c.id = id
+			c.id, c.named = id, id != ""
 			return c.serveRoute(rt)
 		}
 	}
-	if pattern == "" {
+	switch {
+	case pattern == "" && ofSelf:
+		return c.problem(http.StatusNotFound, "NOT_FOUND", "There is no such path; use the ID of the key in place of self")
+	case pattern == "":
 		return c.notFound()
 	}
 	if slices.Contains(allowed, http.MethodGet) {
 		allowed = append(allowed, http.MethodHead)
 	}
 	slices.Sort(allowed)
-	c.w.Header().Set("Allow", strings.Join(allowed, ", ")) // RFC 9110 section 15.5.6
-	return c.problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "The path does not have this method")
+	list := strings.Join(allowed, ", ")
+	c.w.Header().Set("Allow", list) // RFC 9110 section 15.5.6
+	return c.problem(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "The path permits "+list+" only")
 }
 
 func (c *call) serveRoute(rt route) error {

@@ -162,6 +162,7 @@ type handler struct {
 	actor    func(r *http.Request) (keyring.Actor, error)
 	scope    auth.Scope // may be empty if actor is set
 	metadata []string
+	openAPI  []byte
 	origins  *http.CrossOriginProtection
 	base     string
 	refusal  func(ctx context.Context, code string)
@@ -187,6 +188,7 @@ func New(manager *keyring.Manager, opts *Options) http.Handler {
 		actor:    o.Actor,
 		scope:    o.Scope,
 		metadata: slices.Clone(o.Metadata),
+		openAPI:  openAPIFor(o.Metadata),
 		origins:  http.NewCrossOriginProtection(),
 		base:     o.ProblemBase,
 		refusal:  o.OnRefusal,

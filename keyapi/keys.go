@@ -336,6 +336,7 @@ func (c *call) self() error {
 		Hint      string      `json:"hint"`
 		Scopes    auth.Scopes `json:"scopes"`
 		ExpiresAt *string     `json:"expiresAt"`
+		Revision  int64       `json:"revision"`
 		Limits    limits      `json:"limits"`
 	}
 	opts := c.manager.Options()
@@ -343,7 +344,8 @@ func (c *call) self() error {
 	if opts.MaxLifetime > 0 {
 		l.MaxLifetimeSeconds = new(int64(opts.MaxLifetime / time.Second))
 	}
+	c.w.Header().Set("Etag", entityTag(c.key))
 	c.write(http.StatusOK, plainJSON, answer{c.key.ID, c.key.Name, c.key.Hint, c.key.Scopes, optionalTime(c.key.ExpiresAt),
-		l})
+		c.key.Revision, l})
 	return nil
 }

@@ -403,10 +403,11 @@ func TestSelf(t *testing.T) {
 	c := s.clientWith(keyring.Spec{Name: "key", Owner: "acme", Scopes: auth.Scopes{"a"}, ExpiresAt: end})
 	a := c.do("GET", "/self", "").is(200)
 	want, err := json.Marshal(map[string]any{"id": c.id, "name": "key", "hint": s.record(c.id).Hint,
-		"scopes": []string{"a"}, "expiresAt": end,
+		"scopes": []string{"a"}, "expiresAt": end, "revision": 1,
 		"limits": map[string]any{"maxKeys": 100, "maxGraceSeconds": 2592000, "maxLifetimeSeconds": 7776000}})
 	must(t, err)
 	same(t, "body", a.body, json.RawMessage(want))
+	equal(t, "ETag", a.header.Get("Etag"), `"1"`)
 	c.do("GET", "", "").refused("list", 403, "INSUFFICIENT_SCOPE", "")
 
 	successor := c.do("POST", "/self/rotate", `{"graceSeconds":60}`).is(201)

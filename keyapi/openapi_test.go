@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyapi"
 	"github.com/insigner/auth/keyring"
 )
@@ -38,11 +41,13 @@ type operation struct {
 	Responses map[string]json.RawMessage `json:"responses"`
 }
 
-func readDocument(t *testing.T) (doc document) {
+// readDocument returns the document that an API with these entries of metadata
+// serves.
+func readDocument(t *testing.T, metadata ...string) (doc document) {
 	t.Helper()
-	text, err := os.ReadFile("openapi.json")
-	must(t, err)
-	must(t, json.Unmarshal(text, &doc))
+	s := newServer(t, func(o *keyapi.Options, _ *keyring.Options) { o.Metadata = metadata })
+	text := s.client("acme", "a").do("GET", "/openapi.json", "").is(200).text
+	must(t, json.Unmarshal([]byte(text), &doc))
 	return doc
 }
 
@@ -63,11 +68,75 @@ func (d *document) operations(t *testing.T) map[string]operation {
 	return ops
 }
 
-func TestOpenAPIIsServed(t *testing.T) {
-	want, err := os.ReadFile("openapi.json")
+// A document without metadata is that of an API which shows none. It names the
+// entries that are shown.
+func TestOpenAPIMetadata(t *testing.T) {
+	for _, names := range [][]string{nil, {"team"}, {`a "b"`, "$1", "team"}} {
+		doc := readDocument(t, names...)
+		for schema, entry := range map[string]string{"Key": `{"type":"string"}`, "NewKey": `{"type":"string"}`,
+			"RevokedKey": `{"type":"string"}`, "CreateKey": `{"type":["string","null"]}`,
+			"UpdateKey": `{"type":["string","null"]}`} {
+			raw := doc.Components.Schemas[schema].Properties["metadata"]
+			equal(t, schema+": has metadata", raw != nil, len(names) > 0)
+			if raw == nil {
+				continue
+			}
+			var metadata struct {
+				Properties           map[string]json.RawMessage
+				AdditionalProperties *bool
+			}
+			must(t, json.Unmarshal(raw, &metadata))
+			same(t, schema+": entries", slices.Sorted(maps.Keys(metadata.Properties)), slices.Sorted(slices.Values(names)))
+			same(t, schema+": others", metadata.AdditionalProperties, false)
+			for name, text := range metadata.Properties {
+				same(t, schema+": "+name, text, json.RawMessage(entry))
+			}
+		}
+	}
+}
+
+// The description of each refusal lists its codes.
+func TestOpenAPICodes(t *testing.T) {
+	doc := readDocument(t)
+	code := regexp.MustCompile(`[A-Z]+(_[A-Z]+)+|CONFLICT|FORBIDDEN`)
+	listed := make(map[string]bool)
+	for name, raw := range doc.Components.Responses {
+		var response struct{ Description string }
+		must(t, json.Unmarshal(raw, &response))
+		codes := code.FindAllString(response.Description, -1)
+		equal(t, name+": lists codes", len(codes) > 0, true)
+		for _, c := range codes {
+			listed[c] = true
+		}
+	}
+	for _, c := range codes(t) {
+		equal(t, c+" is listed", listed[c], c != "METHOD_NOT_ALLOWED") // which no operation has
+	}
+}
+
+// codes returns all codes of answers: those in the source of this package, and
+// those of an Authenticator.
+func codes(t *testing.T) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
 	must(t, err)
-	a := newServer(t).client("acme", "a").do("GET", "/openapi.json", "").is(200)
-	equal(t, "document", a.text, string(want))
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		must(t, err)
+		for _, m := range regexp.MustCompile(`"([A-Z_]{4,})"`).FindAllSubmatch(text, -1) {
+			if c := string(m[1]); !slices.Contains([]string{"POST", "PATCH", "DELETE"}, c) {
+				all = append(all, c)
+			}
+		}
+	}
+	for _, err := range []error{auth.ErrMissingKey, auth.ErrInvalidFormat, auth.ErrInvalidKey} {
+		all = append(all, auth.Code(err))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func TestOpenAPIHasAllRoutes(t *testing.T) {
@@ -121,7 +190,7 @@ func TestOpenAPIParameters(t *testing.T) {
 
 // The members of the answers are those of the document.
 func TestOpenAPIMembers(t *testing.T) {
-	doc := readDocument(t)
+	doc := readDocument(t, "team")
 	c := newServer(t, func(o *keyapi.Options, _ *keyring.Options) { o.Metadata = []string{"team"} }).client("acme", "*")
 	made := c.do("POST", "", `{"name":"key"}`).is(201)
 	list := c.do("GET", "", "").is(200)

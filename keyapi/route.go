@@ -33,7 +33,7 @@ const self = "self"
 var routes = []route{
 	{"GET", "/", toManage, (*call).list},
 	{"POST", "/", toManage, (*call).create},
-	{"GET", "/openapi.json", toAll, (*call).openAPI},
+	{"GET", "/openapi.json", toAll, (*call).serveOpenAPI},
 	{"GET", "/scopes", toManage, (*call).scopes},
 	{"GET", "/events", toManage, (*call).events},
 	{"GET", "/self", toSelf, (*call).self},

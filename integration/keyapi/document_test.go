@@ -126,7 +126,8 @@ func schemas(part any) (found []any) {
 func served(t *testing.T) []byte {
 	t.Helper()
 	w := httptest.NewRecorder()
-	api := keyapi.New(keyring.NewManager(new(keyring.MemoryStore), nil), nil)
+	opts := &keyapi.Options{Metadata: []string{"team"}}
+	api := keyapi.New(keyring.NewManager(new(keyring.MemoryStore), nil), opts)
 	api.ServeHTTP(w, httptest.NewRequest("GET", "/openapi.json", nil))
 	if w.Code != http.StatusOK {
 		t.Fatalf("GET /openapi.json is answered with %d", w.Code)

@@ -22,9 +22,10 @@ func Example() {
 	a := auth.New(store, &auth.Options{Scheme: scheme})
 
 	mux := http.NewServeMux()
-	keys := a.Middleware(http.StripPrefix("/api/v1/keys", keyapi.New(manager, nil)))
+	keys := http.StripPrefix("/api/v1/keys", keyapi.New(manager, nil))
 	mux.Handle("/api/v1/keys", keys)
 	mux.Handle("/api/v1/keys/", keys)
+	api := a.Middleware(mux)
 
 	_, first, err := manager.Unconfined("setup").Create(context.Background(), keyring.Spec{
 		Name:   "First key",
@@ -40,7 +41,7 @@ func Example() {
 	r.Header.Set("Authorization", "Bearer "+first.Reveal())
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
-	mux.ServeHTTP(w, r)
+	api.ServeHTTP(w, r)
 
 	var created struct{ Name, Owner, Key string }
 	if err := json.NewDecoder(w.Body).Decode(&created); err != nil {
@@ -50,24 +51,56 @@ func Example() {
 	// Output: 201 Backend acme true
 }
 
-// Users who are signed in manage the keys of their organization, too.
+// Users who are signed in manage the keys of their organization, and so do keys
+// with the scope "*". Wrap both with Optional: Middleware refuses a request
+// without a key, and a session has none.
 func ExampleOptions_actor() {
-	manager := keyring.NewManager(new(keyring.MemoryStore), nil)
-	user := func(r *http.Request) (name, organization string, err error) { // by the session of the host
-		return "ada@acme.example", "acme", nil
-	}
+	store := new(keyring.MemoryStore)
+	manager := keyring.NewManager(store, nil)
+	a := auth.New(store, nil)
+	userOf := func(r *http.Request) (*user, error) { return nil, nil } // by the session of the host
 
-	keys := http.StripPrefix("/keys", keyapi.New(manager, &keyapi.Options{
+	bySession := keyapi.New(manager, &keyapi.Options{
 		Actor: func(r *http.Request) (keyring.Actor, error) {
-			name, organization, err := user(r)
+			user, err := userOf(r)
 			if err != nil {
-				return keyring.Actor{}, &auth.Problem{Status: http.StatusUnauthorized, Title: "Sign in first"}
+				return keyring.Actor{}, err // 503: the sessions cannot be read
 			}
-			return keyring.Actor{Name: name, Owner: organization, Scopes: auth.Scopes{"documents.*"}}, nil
+			if user == nil {
+				return keyring.Actor{}, &auth.Problem{
+					Type:   "https://acme.example/errors/not-signed-in",
+					Title:  "Not Signed In",
+					Status: http.StatusUnauthorized,
+					Detail: "Sign in, or send a key",
+					Code:   "NOT_SIGNED_IN",
+				}
+			}
+			return keyring.Actor{Name: user.Email, Owner: user.Organization, Scopes: user.Scopes}, nil
 		},
-	}))
-	http.Handle("/keys", keys)
-	http.Handle("/keys/", keys)
+	})
+	byKey := keyapi.New(manager, nil)
+	either := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := auth.FromContext(r.Context()); ok {
+			byKey.ServeHTTP(w, r)
+			return
+		}
+		bySession.ServeHTTP(w, r)
+	})
+	mux := http.NewServeMux()
+	keys := a.Optional(http.StripPrefix("/keys", either))
+	mux.Handle("/keys", keys)
+	mux.Handle("/keys/", keys)
+
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/keys", nil))
+	fmt.Println(w.Code, strings.Contains(w.Body.String(), "NOT_SIGNED_IN"))
+	// Output: 401 true
+}
+
+// A user is somebody who has signed in.
+type user struct {
+	Email, Organization string
+	Scopes              auth.Scopes // what this person may grant
 }
 
 // An endpoint of the host that uses a Keyring answers its errors as this API

@@ -66,16 +66,17 @@ func run(ctx context.Context, addr, dsn, watchDSN string, migrate bool) (err err
 			return err
 		}
 	}
+	scheme := auth.Scheme{Catalog: auth.PublishedCatalog()}
 	cached := cache.New(store, nil) // an accepted request costs no query
 	defer cached.Close()
 	lastUsed := keyring.NewLastUsedRecorder(store, nil)
 	defer func() { err = cmp.Or(err, lastUsed.Close()) }() // err is the result of the function
-	recorder := apilog.NewRecorder(logs, nil)
-	a := auth.New(cached, &auth.Options{OnDecision: func(ctx context.Context, d auth.Decision) {
+	recorder := apilog.NewRecorder(logs, &apilog.Options{Scheme: scheme})
+	a := auth.New(cached, &auth.Options{Scheme: scheme, OnDecision: func(ctx context.Context, d auth.Decision) {
 		lastUsed.OnDecision(ctx, d)
 		recorder.OnDecision(ctx, d)
 	}})
-	manager := keyring.NewManager(store, nil)
+	manager := keyring.NewManager(store, &keyring.Options{Scheme: scheme})
 	api := recorder.Middleware(a.Middleware(exampleapi.API(manager, logs)))
 	served := exampleapi.Serve(ctx, addr, manager, api)
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/apilog"
@@ -33,11 +34,17 @@ func main() {
 
 // run serves until ctx is done. Then it finishes the requests in progress.
 func run(ctx context.Context, addr string) error {
+	scheme := auth.Scheme{Catalog: auth.PublishedCatalog()}
 	store := new(keyring.MemoryStore)
-	manager := keyring.NewManager(store, nil)
+	manager := keyring.NewManager(store, &keyring.Options{Scheme: scheme})
 	logs := apilog.NewMemoryStore(10_000)
-	recorder := apilog.NewRecorder(logs, nil)
-	a := auth.New(store, &auth.Options{OnDecision: recorder.OnDecision})
+	lastUsed := keyring.NewLastUsedRecorder(store, &keyring.LastUsedOptions{Interval: time.Second}) // to be seen soon
+	defer lastUsed.Close()
+	recorder := apilog.NewRecorder(logs, &apilog.Options{Scheme: scheme})
+	a := auth.New(store, &auth.Options{Scheme: scheme, OnDecision: func(ctx context.Context, d auth.Decision) {
+		lastUsed.OnDecision(ctx, d)
+		recorder.OnDecision(ctx, d)
+	}})
 	api := a.Middleware(exampleapi.API(manager, logs))
 	served := exampleapi.Serve(ctx, addr, manager, recorder.Middleware(requestID(api)))
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)

@@ -67,6 +67,8 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/documents", `{"title": "` + strings.Repeat("x", 1<<16) + `"}`, 400, `"status":400`},
 		{"GET", "/templates", "", 200, `"data":[{"id":"tpl_1"`},
 		{"GET", "/org", "", 200, `"id":"org_1"`},
+		{"GET", "/keys/scopes", "", 200, `"scope":"documents.read"`},
+		{"POST", "/keys", `{"name": "CI", "scopes": ["documents.raed"]}`, 422, `"pointer":"/scopes/0"`},
 	} {
 		resp, body := r.Do(t, c.method, "/api/v1"+c.path, r.Keys[0], c.body)
 		if resp.StatusCode != c.status {
@@ -134,6 +136,23 @@ func TestLogs(t *testing.T) {
 			t.Errorf("the logs hold a key: %s", body)
 		}
 	}
+}
+
+// TestLastUse checks that a key shows its last use, a second later.
+func TestLastUse(t *testing.T) {
+	r := exampletest.Start(t)
+	const unused = `"lastUsedAt":null`
+	var body string
+	for range 200 {
+		if _, body = r.Do(t, "GET", "/api/v1/keys?q=full+access", r.Keys[0], ""); !strings.Contains(body, unused) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if !strings.Contains(body, `"lastUsedAt":"`) {
+		t.Errorf("no last use after ten seconds: %s", body)
+	}
+	r.Stop(t, syscall.SIGTERM)
 }
 
 // TestREADME checks the commands of the README of the examples.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/apilog"
@@ -39,36 +38,10 @@ func API(manager *keyring.Manager, logs apilog.Store) http.Handler {
 	})
 	handle("GET /api/v1/logs", "org.read", listLogs(logs))
 
-	keys := http.StripPrefix("/api/v1/keys", keyapi.New(manager, nil))
+	keys := http.StripPrefix("/api/v1/keys", keyapi.New(manager, &keyapi.Options{OnRefusal: apilog.SetCode}))
 	mux.Handle("/api/v1/keys", keys)
 	mux.Handle("/api/v1/keys/", keys)
 	return mux
-}
-
-// listLogs answers with the newest requests of the owner of the key.
-func listLogs(logs apilog.Store) http.HandlerFunc {
-	type entry struct {
-		Time   time.Time `json:"time"`
-		Method string    `json:"method"`
-		Path   string    `json:"path"`
-		Status int       `json:"status"`
-		Code   string    `json:"code,omitempty"`
-		KeyID  string    `json:"keyId"`
-		Lost   int64     `json:"lost,omitempty"`
-	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		key, _ := auth.FromContext(r.Context())
-		found, err := apilog.For(logs, key.Owner).List(r.Context(), apilog.Query{Limit: 50})
-		if err != nil {
-			writeProblem(w, http.StatusServiceUnavailable, "service-unavailable", "The logs cannot be read now")
-			return
-		}
-		list := []entry{}
-		for _, e := range found {
-			list = append(list, entry{e.Time, e.Method, e.Path, e.Status, e.Code, e.KeyID, e.Lost})
-		}
-		writeList(w, list)
-	}
 }
 
 type document struct {
@@ -124,8 +97,15 @@ func (d *documents) delete(w http.ResponseWriter, r *http.Request) {
 }
 
 // writeList answers with a list that has one page.
-func writeList[T any](w http.ResponseWriter, data []T) {
-	meta := map[string]any{"count": len(data), "hasMore": false, "nextCursor": nil}
+func writeList[T any](w http.ResponseWriter, data []T) { writePage(w, data, "") }
+
+// writePage answers with a part of a list. The cursor is that of the next one,
+// or "".
+func writePage[T any](w http.ResponseWriter, data []T, cursor string) {
+	meta := map[string]any{"count": len(data), "hasMore": cursor != "", "nextCursor": nil}
+	if cursor != "" {
+		meta["nextCursor"] = cursor
+	}
 	write(w, http.StatusOK, map[string]any{"data": data, "meta": meta})
 }
 

@@ -114,9 +114,18 @@ import (
 // Options configures [New]. The zero Options are for keys that manage keys.
 type Options struct {
 	// Actor, if not nil, says who acts: a user who is signed in, for instance.
-	// Otherwise it is the key of the request. If the error is an *auth.Problem
-	// or an error of package auth, auth.WriteProblem answers it; otherwise it
-	// is answered with ProblemFor.
+	// Otherwise it is the key of the request. A session has no key, so wrap the
+	// handler with the Optional of the Authenticator, not with its Middleware,
+	// which would answer 401.
+	//
+	// If nobody is signed in, return an *auth.Problem with the status 401. It
+	// is answered as it is, and an error of package auth by auth.WriteProblem.
+	// Any other error is answered with ProblemFor: 503, as a failure of the
+	// store, and logged. API logs have no owner for requests by a session.
+	//
+	// Paths under /self are for the key of the request, and do not call Actor.
+	// For keys that manage others, make a second handler without Actor: it
+	// checks the key again in the store. The example has both.
 	Actor func(r *http.Request) (keyring.Actor, error)
 
 	// Scope is what a key must hold to manage keys. If empty, it is "*", or
@@ -129,7 +138,8 @@ type Options struct {
 	Metadata []string
 
 	// Origins are other origins, such as "https://app.example.com", whose pages
-	// may send requests without a Bearer credential: by a session.
+	// may send requests without a Bearer credential: by a session. They do not
+	// answer CORS preflight requests. Your CORS middleware goes outside.
 	Origins []string
 
 	// ProblemBase starts the type of each problem. It is that of the
@@ -171,8 +181,10 @@ type handler struct {
 
 // New returns the handler of the API for the keys of manager. Mount it with
 // [http.StripPrefix], inside the Middleware of the [auth.Authenticator] that
-// checks these keys. If opts is nil, the zero Options are used; otherwise opts
-// is copied. New panics if manager is nil, and on options that cannot work.
+// checks these keys, or inside its Optional if Options.Actor is set. If opts is
+// nil, the zero Options are used; otherwise opts is copied. New panics if manager
+// is nil, and on options that cannot work, such as a Scope that the Catalog does
+// not list.
 func New(manager *keyring.Manager, opts *Options) http.Handler {
 	const call = "keyapi.New"
 	if manager == nil {

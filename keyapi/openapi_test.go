@@ -210,3 +210,14 @@ func TestOpenAPIMembers(t *testing.T) {
 		same(t, schema, slices.Sorted(maps.Keys(body)), slices.Sorted(maps.Keys(doc.Components.Schemas[schema].Properties)))
 	}
 }
+
+// Each code of this package is documented, for operators and for customers.
+func TestCodesAreDocumented(t *testing.T) {
+	for _, page := range []string{"errors.md", "customers.md"} {
+		text, err := os.ReadFile("../docs/" + page)
+		must(t, err)
+		for _, c := range codes(t) {
+			equal(t, page+" has "+c, strings.Contains(string(text), "`"+c+"`"), true)
+		}
+	}
+}

@@ -4,12 +4,12 @@ package managing
 
 import (
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyapi"
 	"github.com/insigner/auth/keyring"
 )
 
@@ -40,6 +40,14 @@ type newKey struct {
 	Key string `json:"key"`
 }
 
+var badBody = &auth.Problem{
+	Type:   "https://api.example.com/problems/bad-body",
+	Title:  "Bad Request",
+	Status: http.StatusBadRequest,
+	Detail: "The body must be a JSON object of at most 8 kB with a name, scopes and expiresAt",
+	Code:   "BAD_BODY",
+}
+
 func (a API) create(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Name      string
@@ -47,7 +55,7 @@ func (a API) create(w http.ResponseWriter, r *http.Request) {
 		ExpiresAt time.Time
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<13)).Decode(&in); err != nil {
-		a.fail(w, r, keyring.ErrInvalidArgument)
+		a.fail(w, r, badBody)
 		return
 	}
 	record, key, err := a.keys(r).Create(r.Context(), keyring.Spec{Name: in.Name, Scopes: in.Scopes, ExpiresAt: in.ExpiresAt})
@@ -110,23 +118,10 @@ func (a API) revoke(w http.ResponseWriter, r *http.Request) {
 // fail answers an error of a Keyring. It is about the key that the client
 // manages, not about the one that it came with.
 func (a API) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := &auth.Problem{Status: http.StatusInternalServerError, Detail: "The keys could not be reached"}
-	switch {
-	case errors.Is(err, keyring.ErrInvalidArgument):
-		p.Status, p.Detail = http.StatusBadRequest, err.Error()
-	case errors.Is(err, auth.ErrInsufficientScope):
-		p.Status, p.Detail = http.StatusForbidden, "Your key does not hold these scopes"
-	case errors.Is(err, auth.ErrNotFound):
-		p.Status, p.Detail = http.StatusNotFound, "There is no such key"
-	case errors.Is(err, keyring.ErrTooManyKeys):
-		p.Status, p.Detail = http.StatusConflict, "There are too many keys; revoke one first"
-	case errors.Is(err, keyring.ErrExists), errors.Is(err, keyring.ErrRotated), errors.Is(err, auth.ErrKeyRevoked), errors.Is(err, auth.ErrKeyDisabled),
-		errors.Is(err, auth.ErrKeyExpired), errors.Is(err, keyring.ErrConflict):
-		p.Status, p.Detail = http.StatusConflict, "The key is not in a state for this change"
-	default: // the text is the store's and not for clients
+	p := keyapi.ProblemFor(err)
+	if p.Status >= http.StatusInternalServerError { // the text is the store's and not for clients
 		slog.ErrorContext(r.Context(), "managing keys", "error", err)
 	}
-	p.Title = http.StatusText(p.Status)
 	auth.WriteProblem(w, r, p)
 }
 

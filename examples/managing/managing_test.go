@@ -69,8 +69,8 @@ func TestEndpoints(t *testing.T) {
 		want         int
 	}{
 		{"scope that the key does not hold", acme, "POST", "/keys", `{"name": "CI", "scopes": ["documents.delete"]}`, 403},
-		{"invalid scope", acme, "POST", "/keys", `{"name": "CI", "scopes": ["documents..read"]}`, 400},
-		{"no name", acme, "POST", "/keys", `{"scopes": ["documents.read"]}`, 400},
+		{"invalid scope", acme, "POST", "/keys", `{"name": "CI", "scopes": ["documents..read"]}`, 422},
+		{"no name", acme, "POST", "/keys", `{"scopes": ["documents.read"]}`, 422},
 		{"no JSON", acme, "POST", "/keys", `{`, 400},
 		{"rotate another owner's key", other, "POST", "/keys/" + id + "/rotate", "", 404},
 		{"revoke another owner's key", other, "DELETE", "/keys/" + id, "", 404},

@@ -69,6 +69,19 @@ func revokeFound(ctx context.Context, scheme auth.Scheme, manager *keyring.Manag
 	return staff.Revoke(ctx, record.ID)
 }
 
+// revokeLeaked revokes a key that has leaked, and the keys that it made.
+func revokeLeaked(ctx context.Context, manager *keyring.Manager, id string, w io.Writer) error {
+	staff := manager.Unconfined("security")
+	made, err := staff.Made(ctx, id)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "it made", len(made), "keys")
+	revoked, err := staff.RevokeMade(ctx, id)
+	fmt.Fprintln(w, "revoked:", revoked) // also if there is an error: it can be repeated
+	return err
+}
+
 var errStale = errors.New("somebody else changed the key")
 
 // narrow leaves a key one scope, if it is still at the revision that was seen.

@@ -56,6 +56,24 @@ func TestScripts(t *testing.T) {
 	if err := record.Check(time.Now()); err != auth.ErrKeyRevoked {
 		t.Errorf("the key that was found: got %v, want %v", err, auth.ErrKeyRevoked)
 	}
+	leaked := keyring.Actor{Name: record.ID, Owner: record.Owner}
+	child, _, err := manager.For(leaked).Create(ctx, keyring.Spec{Name: "child"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if err := revokeLeaked(ctx, manager, record.ID, &out); err != nil {
+		t.Errorf("revokeLeaked: %v", err)
+	}
+	if !strings.Contains(out.String(), "it made 1 keys") {
+		t.Errorf("revokeLeaked prints %q, want one key", out.String())
+	}
+	if child, err = staff.Get(ctx, child.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Check(time.Now()); err != auth.ErrKeyRevoked {
+		t.Errorf("the key that the leaked key made: got %v, want %v", err, auth.ErrKeyRevoked)
+	}
 	if err := revokeFound(ctx, scheme, manager, "no key"); !errors.Is(err, auth.ErrInvalidFormat) {
 		t.Errorf("revokeFound of another text: got %v, want %v", err, auth.ErrInvalidFormat)
 	}

@@ -85,6 +85,7 @@ func ExampleScheme() {
 		Catalog: auth.Catalog{
 			{Scope: "orders:read", Description: "List and retrieve orders"},
 			{Scope: "orders:*", Description: "Full access to orders"},
+			{Scope: "*", Description: "Full access"},
 		},
 	}
 	store := new(keyring.MemoryStore)

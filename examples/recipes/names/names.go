@@ -17,6 +17,7 @@ func Scheme(pepper []byte) auth.Scheme {
 		Hashers: []auth.Hasher{auth.BLAKE2b(pepper)},
 		Catalog: auth.Catalog{
 			{Scope: "orders:*", Description: "Full access to orders"},
+			{Scope: "*", Description: "Full access"},
 			{Scope: "orders:read", Description: "List and retrieve orders"},
 			{Scope: "orders:write", Description: "Create and change orders"},
 			{Scope: "admin", Description: "Manage the account"},

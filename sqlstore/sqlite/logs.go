@@ -27,7 +27,8 @@ type LogsOptions struct {
 	// DefaultLogsTable.
 	Table string
 
-	// Logger gets what Migrate does. If nil, slog.Default().
+	// Logger gets what Migrate reports, which is nothing at present. If nil,
+	// slog.Default().
 	Logger *slog.Logger
 }
 

@@ -12,7 +12,12 @@ import (
 	"time"
 )
 
-// An Entry is one request, or stands for requests that were lost.
+// An Entry is one request, or stands for requests that were lost. A Recorder
+// cuts long texts off: Method at 32 bytes, Path and Route at 1,024, Code at 64,
+// RequestID at 128 and UserAgent at 512. KeyID and Owner have at most 1,024
+// bytes, and are empty if they would have more.
+//
+// It has no JSON form. For an endpoint, encode a type of your own.
 type Entry struct {
 	// ID is unique. The order of IDs is the order of their times.
 	ID string
@@ -61,7 +66,9 @@ func (e *Entry) Requests() int64 {
 	return 1
 }
 
-// A Query selects entries. A field that is empty selects all of them.
+// A Query selects entries. A field that is empty selects all of them. Texts are
+// compared exactly, also in letter case. If From is after To, or StatusFrom is
+// above StatusTo, a list is empty.
 type Query struct {
 	Owner, KeyID, Method, Route, Code, RequestID string
 	RemoteAddr                                   netip.Addr
@@ -152,7 +159,7 @@ type Store interface {
 }
 
 // ErrInvalidQuery is what List and Histogram return for a query that makes no
-// sense. The text says why.
+// sense. The text says why and is for the log. An endpoint answers 400.
 var ErrInvalidQuery = errors.New("apilog: invalid query")
 
 // MaxBuckets is the most that a histogram has.

@@ -12,7 +12,7 @@ import (
 )
 
 // A MemoryStore keeps the newest entries in memory, for tests and
-// demonstrations. [NewMemoryStore] makes one.
+// demonstrations. [NewMemoryStore] makes one. The zero value cannot be used.
 type MemoryStore struct {
 	mu      sync.RWMutex
 	max     int

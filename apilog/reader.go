@@ -16,8 +16,8 @@ const ReadTimeout = 3 * time.Second
 const maxLimit = 1000 // of a list of a Reader
 
 // A Reader is how pages and endpoints read: all entries, or those of one owner.
-// There is no way to a Reader that does not say which. The zero Reader reads
-// nothing.
+// There is no way to a Reader that does not say which. The zero Reader returns
+// no entries and no error.
 type Reader struct {
 	store Store
 	owner string
@@ -25,8 +25,8 @@ type Reader struct {
 }
 
 // For returns a Reader of the entries of owner. It finds nothing else, even if
-// the query names another owner or another's key. If owner is empty, it reads
-// nothing. It panics if the store is nil.
+// the query names another owner or another's key. If owner is empty, it returns
+// no entries and no error. It panics if the store is nil.
 func For(store Store, owner string) *Reader {
 	mustHave("apilog.For", store)
 	return &Reader{store: store, owner: owner}

@@ -12,7 +12,7 @@ import (
 	"github.com/insigner/auth"
 )
 
-// Options configures a [Recorder].
+// Options configures a [Recorder]. The zero Options are valid.
 type Options struct {
 	// Scheme is that of the Authenticator. It says what a key looks like, for
 	// keys in paths. The zero Scheme is that of keys which start with "isk_".
@@ -37,18 +37,20 @@ type Options struct {
 	KeylessPerSecond int
 
 	// Skip, if not nil, reports whether a request is left out, for example a
-	// health check.
+	// health check. It is called before the handler, so r.Pattern is empty. A
+	// request that is skipped is not counted.
 	Skip func(r *http.Request) bool
 
 	// Redact, if not nil, may clear or shorten fields of an entry before it is
-	// stored. It is called in the background, one call at a time. If it panics,
-	// the entry is lost and counted.
+	// stored. It is called in the background, one call at a time, also for
+	// entries with Lost set. If it panics, the entry is lost and counted.
 	Redact func(e *Entry)
 
 	// RemoteAddr, if not nil, returns the address of the client. It is for
 	// servers behind a proxy. X-Forwarded-For can be forged: use the last
-	// address in it that is not one of your proxies. If nil, the address is
-	// that of http.Request.RemoteAddr.
+	// address in it that is not one of your proxies. If the address is not
+	// known, return the zero Addr. If RemoteAddr is nil, the address is that of
+	// http.Request.RemoteAddr.
 	RemoteAddr func(r *http.Request) netip.Addr
 
 	// Logger gets lost entries, at most once a minute, and failures of the
@@ -65,6 +67,7 @@ const (
 )
 
 // A Recorder writes an [Entry] for each request that passes its Middleware.
+// [NewRecorder] makes one. The zero value cannot be used.
 type Recorder struct {
 	store      Store
 	skip       func(*http.Request) bool
@@ -79,7 +82,7 @@ type Recorder struct {
 
 // NewRecorder returns a Recorder that writes to store in the background until
 // Close. If opts is nil, the defaults are used. It panics if the store is nil,
-// an option is negative that may not be, or the Scheme is invalid.
+// if QueueSize or FlushInterval is negative, or if the Scheme is invalid.
 func NewRecorder(store Store, opts *Options) *Recorder {
 	const call = "apilog.NewRecorder"
 	mustHave(call, store)

@@ -170,3 +170,32 @@ func TestOnRefusal(t *testing.T) {
 		equal(t, a.what+": code of the answer", a.str("code"), c.code)
 	}
 }
+
+// A host can serve sessions and keys under the same paths.
+func TestSessionOrKey(t *testing.T) {
+	s := newServer(t)
+	bySession := keyapi.New(s.manager, &keyapi.Options{Actor: func(r *http.Request) (keyring.Actor, error) {
+		if r.Header.Get("Cookie") == "" {
+			return keyring.Actor{}, &auth.Problem{Status: http.StatusUnauthorized, Code: "NOT_SIGNED_IN"}
+		}
+		return keyring.Actor{Name: "ada", Owner: "acme", Scopes: auth.Scopes{"a"}}, nil
+	}})
+	byKey := keyapi.New(s.manager, nil)
+	either := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := auth.FromContext(r.Context()); ok {
+			byKey.ServeHTTP(w, r)
+			return
+		}
+		bySession.ServeHTTP(w, r)
+	})
+	wide, narrow := s.client("acme", "*"), s.client("acme", "a")
+	s.Handler = auth.New(s.store, nil).Optional(http.StripPrefix(prefix, either))
+	nobody := &client{s: s}
+	nobody.do("GET", "/", "", "Cookie", "session").is(200)
+	nobody.do("GET", "/self", "", "Cookie", "session").refused("a session has no key", 401, "MISSING_KEY", "")
+	nobody.do("GET", "/", "").refused("nobody", 401, "NOT_SIGNED_IN", "")
+	wide.do("GET", "/", "").is(200)
+	narrow.do("GET", "/self", "").is(200)
+	narrow.do("GET", "/", "", "Cookie", "session").refused("a key without the scope", 403, "INSUFFICIENT_SCOPE", "")
+	(&client{s: s, secret: "isk_x"}).do("GET", "/", "", "Cookie", "session").refused("a wrong key", 401, "INVALID_KEY", "")
+}

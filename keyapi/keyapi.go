@@ -60,8 +60,9 @@
 // # Changes at the same time
 //
 // The ETag of a key is its revision, which a use of the key does not change.
-// So If-None-Match is answered 304 though lastUsedAt may be another. If-Match
-// refuses a change of another revision with 412. A weak tag is accepted, and so
+// So If-None-Match is answered 304 though lastUsedAt may be another, but not if
+// the key has expired, which is no revision either. If-Match refuses a change of
+// another revision with 412, and If-None-Match one of that revision. A weak tag is accepted, and so
 // is the suffix of a proxy that compresses, as in "5-gzip". PATCH compares the
 // very revision that it replaces. The other methods compare first and then
 // make the change, so another change may come in between; none of them

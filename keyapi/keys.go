@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func optional(s string) *string {
 
 // writeKey answers with a key, and with its secret if there is one.
 func (c *call) writeKey(status int, r *auth.Record, secret auth.Key) error {
+	if status == http.StatusCreated {
+		c.w.Header().Set("Location", c.location(r.ID))
+	}
 	k := c.keyOf(r)
 	k.Secret = secret.Reveal()
 	c.w.Header().Set("Etag", entityTag(r))
@@ -108,11 +112,31 @@ func (c *call) writeKey(status int, r *auth.Record, secret auth.Key) error {
 	return nil
 }
 
+// location returns where a key is, relative to the URI that the client asked for:
+// a proxy or http.StripPrefix may have changed the path (RFC 9110 section
+// 10.2.2).
+func (c *call) location(id string) string {
+	path, _, _ := strings.Cut(c.r.RequestURI, "?")
+	up := "../" // from /{id}/rotate
+	if !c.named && !strings.HasSuffix(strings.TrimSuffix(path, "/"), "/rotate") {
+		up = ""
+	}
+	if rest, ok := strings.CutSuffix(path, "/"); ok {
+		if up != "" {
+			up += "../"
+		}
+		path = rest
+	} else if up == "" {
+		up = path[strings.LastIndexByte(path, '/')+1:] + "/"
+	}
+	return "./" + up + url.PathEscape(id) // "./" since an ID may have a colon
+}
+
 func (c *call) get() error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
-	unless, err := c.precondition("If-None-Match")
+	check, err := c.preconditions()
 	if err != nil {
 		return err
 	}
@@ -120,10 +144,13 @@ func (c *call) get() error {
 	if err != nil {
 		return err
 	}
-	if unless.matches(r.Revision) {
+	switch err := check(&r); {
+	case err == errNotModified:
 		c.w.Header().Set("Etag", entityTag(&r))
 		c.w.WriteHeader(http.StatusNotModified)
 		return nil
+	case err != nil:
+		return err
 	}
 	return c.writeKey(http.StatusOK, &r, auth.Key{})
 }
@@ -243,7 +270,7 @@ func (c *call) update() error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
-	check, err := c.ifMatch()
+	check, err := c.preconditions()
 	if err != nil {
 		return err
 	}
@@ -279,7 +306,7 @@ func (c *call) delete() error {
 	if err := c.none(); err != nil {
 		return err
 	}
-	if err := c.checkIfMatch(); err != nil {
+	if err := c.checkPreconditions(); err != nil {
 		return err
 	}
 	if err := c.keys.Delete(c.r.Context(), c.id); err != nil {
@@ -303,7 +330,7 @@ func (c *call) rotate() error {
 			return err
 		}
 	}
-	if err := c.checkIfMatch(); err != nil {
+	if err := c.checkPreconditions(); err != nil {
 		return err
 	}
 	r, secret, err := c.keys.Rotate(c.r.Context(), c.id, grace)

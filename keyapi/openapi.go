@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"regexp"
+	"strings"
 )
 
 //go:embed openapi.json
@@ -45,6 +46,19 @@ func (c *call) serveOpenAPI() error {
 	if _, err := c.query(); err != nil {
 		return err
 	}
-	c.writeBody(http.StatusOK, plainJSON, c.openAPI)
+	c.writeBody(http.StatusOK, plainJSON, c.withServer(c.openAPI))
 	return nil
+}
+
+// withServer returns the description with the URL of the API, relative to where
+// the client has the description from. It has no slash at the end, since each
+// path begins with one.
+func (c *call) withServer(description []byte) []byte {
+	path, _, _ := strings.Cut(c.r.RequestURI, "?")
+	segments := strings.Split(strings.TrimSuffix(path, "/"), "/")
+	if len(segments) < 3 { // at the root of the host
+		return description
+	}
+	quoted, _ := json.Marshal("../" + segments[len(segments)-2]) // a string can be marshaled
+	return bytes.Replace(description, []byte(`"url": "."`), append([]byte(`"url": `), quoted...), 1)
 }

@@ -1,11 +1,14 @@
 package keyapi
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/keyring"
 )
 
 // A precondition is an If-Match or If-None-Match field. The zero precondition
@@ -78,27 +81,47 @@ func (p precondition) matches(revision int64) bool {
 	return p.any
 }
 
-// ifMatch returns a check of a revision against the If-Match of the request.
-func (c *call) ifMatch() (check func(r *auth.Record) error, err error) {
-	p, err := c.precondition("If-Match")
+// preconditions returns a check of a key against the If-Match and the
+// If-None-Match of the request, in that order (RFC 9110 section 13.2.2).
+func (c *call) preconditions() (check func(r *auth.Record) error, err error) {
+	match, err := c.precondition("If-Match")
+	if err != nil {
+		return nil, err
+	}
+	unless, err := c.precondition("If-None-Match")
 	if err != nil {
 		return nil, err
 	}
 	return func(r *auth.Record) error {
-		if !p.set || p.matches(r.Revision) {
-			return nil
+		switch {
+		case match.set && !match.matches(r.Revision):
+			return c.preconditionFailed("If-Match", "The key has been changed: it has another revision; read it again")
+		case unless.set && unless.matches(r.Revision) && c.reads() && keyring.StateOf(r, time.Now()) == keyring.Expired:
+			return nil // time alone has changed the status, but no revision
+		case unless.set && unless.matches(r.Revision) && c.reads():
+			return errNotModified
+		case unless.set && unless.matches(r.Revision):
+			return c.preconditionFailed("If-None-Match", "The key is there, and has that revision")
 		}
-		failed := c.problem(http.StatusPreconditionFailed, "PRECONDITION_FAILED",
-			"The key has been changed: it has another revision; read it again")
-		failed.Parameter = "If-Match"
-		return failed
+		return nil
 	}, nil
 }
 
-// checkIfMatch compares If-Match with the key as it is now.
-func (c *call) checkIfMatch() error {
-	check, err := c.ifMatch()
-	if err != nil || len(c.r.Header.Values("If-Match")) == 0 {
+// errNotModified is what a check returns if the answer is 304.
+var errNotModified = errors.New("keyapi: not modified")
+
+func (c *call) reads() bool { return c.r.Method == http.MethodGet || c.r.Method == http.MethodHead }
+
+func (c *call) preconditionFailed(field, detail string) error {
+	p := c.problem(http.StatusPreconditionFailed, "PRECONDITION_FAILED", detail)
+	p.Parameter = field
+	return p
+}
+
+// checkPreconditions compares the fields with the key as it is now.
+func (c *call) checkPreconditions() error {
+	check, err := c.preconditions()
+	if err != nil || len(c.r.Header.Values("If-Match"))+len(c.r.Header.Values("If-None-Match")) == 0 {
 		return err
 	}
 	r, err := c.keys.Get(c.r.Context(), c.id)

@@ -2,8 +2,10 @@ package keyapi_test
 
 import (
 	"context"
+	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/insigner/auth"
@@ -122,4 +124,83 @@ func TestIfNoneMatch(t *testing.T) {
 		}
 	}
 	c.do("GET", "/unknown", "", "If-None-Match", "*").refused("unknown", 404, "NOT_FOUND", "id")
+}
+
+// The status of a key changes with time alone, without a revision.
+func TestIfNoneMatchOfExpired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newServer(t).client("acme", "*")
+		key := c.create(`{"name":"key","expiresAt":"` + time.Now().Add(time.Hour).Format(time.RFC3339) + `"}`)
+		a := c.do("GET", "/"+key.id, "", "If-None-Match", `"1"`)
+		equal(t, "status before", a.status, 304)
+		time.Sleep(2 * time.Hour)
+		a = c.do("GET", "/"+key.id, "", "If-None-Match", `"1"`).is(200)
+		equal(t, "status", a.str("status"), "expired")
+	})
+}
+
+func TestOtherPreconditions(t *testing.T) {
+	s := newServer(t)
+	c := s.client("acme", "*")
+	c.do("GET", "/"+c.id, "", "If-Match", `"2"`).refused("GET", 412, "PRECONDITION_FAILED", "If-Match")
+	c.do("GET", "/"+c.id, "", "If-Match", `"2"`, "If-None-Match", `"1"`).refused("both", 412, "PRECONDITION_FAILED", "If-Match")
+	for _, tag := range []string{"*", `"1"`} {
+		for _, op := range []struct{ method, path, body string }{
+			{"PATCH", "", `{"name":"new"}`}, {"DELETE", "", ""}, {"POST", "/rotate", ""}, {"POST", "/disable", ""},
+			{"POST", "/revoke", andCreated},
+		} {
+			c.do(op.method, "/"+c.id+op.path, op.body, "If-None-Match", tag).refused(op.method+op.path+" "+tag, 412,
+				"PRECONDITION_FAILED", "If-None-Match")
+		}
+	}
+	equal(t, "revision", s.record(c.id).Revision, 1)
+	c.do("PATCH", "/"+c.id, `{"name":"new"}`, "If-None-Match", `"7"`).is(200)
+}
+
+// The Location of a new key is relative, so that it is right wherever the API is
+// mounted.
+func TestLocation(t *testing.T) {
+	s := newServer(t)
+	c := s.client("acme", "*")
+	base, err := url.Parse("https://example.com/a/b" + prefix)
+	must(t, err)
+	last := c.create(`{"name":"key"}`).id
+	for _, path := range []string{"", "/", "/{id}/rotate", "/{id}/rotate/", "/self/rotate"} {
+		at := strings.Replace(path, "{id}", last, 1)
+		body := ""
+		if !strings.Contains(path, "rotate") {
+			body = `{"name":"key"}`
+		}
+		a := c.do("POST", at, body).is(201)
+		location := base.JoinPath() // a copy
+		location.Path += at
+		location, err := location.Parse(a.header.Get("Location"))
+		must(t, err)
+		equal(t, path, location.Path, base.Path+"/"+a.str("id"))
+		last = a.str("id")
+	}
+}
+
+func TestServerOfOpenAPI(t *testing.T) {
+	c := newServer(t).client("acme", "*")
+	servers := c.do("GET", "/openapi.json", "").is(200).body["servers"].([]any)
+	doc, err := url.Parse("https://example.com/a" + prefix + "/openapi.json")
+	must(t, err)
+	server, err := doc.Parse(servers[0].(map[string]any)["url"].(string))
+	must(t, err)
+	equal(t, "URL", server.String()+"/self", "https://example.com/a"+prefix+"/self")
+}
+
+func TestEncodedBody(t *testing.T) {
+	c := newServer(t).client("acme", "*")
+	for _, codings := range [][]string{{"gzip"}, {"identity", "gzip"}} {
+		var fields []string
+		for _, coding := range codings {
+			fields = append(fields, "Content-Encoding", coding)
+		}
+		a := c.do("PATCH", "/"+c.id, `{"name":"new"}`, fields...)
+		a.refused(strings.Join(codings, ", "), 415, "UNSUPPORTED_MEDIA_TYPE", "Content-Encoding")
+		equal(t, "Accept-Encoding", a.header.Get("Accept-Encoding"), "identity")
+		equal(t, "Accept-Patch", a.header.Get("Accept-Patch"), "")
+	}
 }

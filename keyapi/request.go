@@ -172,13 +172,16 @@ func (c *call) checkMediaType() error {
 	}
 	if accepted {
 		field, detail = "Content-Encoding", "The body must not be encoded"
-		encoding := c.r.Header.Get(field)
-		accepted = encoding == "" || strings.EqualFold(encoding, "identity")
+		accepted = !slices.ContainsFunc(c.r.Header.Values(field), func(coding string) bool {
+			return coding != "" && !strings.EqualFold(coding, "identity")
+		})
 	}
 	if accepted {
 		return nil
 	}
-	if isPatch {
+	if field == "Content-Encoding" {
+		c.w.Header().Set("Accept-Encoding", "identity") // RFC 9110 section 15.5.16
+	} else if isPatch {
 		c.w.Header().Set("Accept-Patch", mergePatch+", "+plainJSON) // RFC 5789 section 3.1
 	}
 	p := c.problem(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", detail)

@@ -18,7 +18,7 @@ func (c *call) set(change func(k *keyring.Keyring, ctx context.Context, id strin
 }
 
 func (c *call) setNow(change func(k *keyring.Keyring, ctx context.Context, id string) error) error {
-	if err := c.checkIfMatch(); err != nil {
+	if err := c.checkPreconditions(); err != nil {
 		return err
 	}
 	if err := change(c.keys, c.r.Context(), c.id); err != nil {
@@ -49,7 +49,7 @@ func (c *call) revoke() error {
 	if !andCreated {
 		return c.setNow((*keyring.Keyring).Revoke)
 	}
-	if err := c.checkIfMatch(); err != nil {
+	if err := c.checkPreconditions(); err != nil {
 		return err
 	}
 	last, err := c.last()

@@ -118,6 +118,9 @@ type failure struct {
 
 func (f *failure) Error() string { return f.title }
 
+// Detail is for the template.
+func (f *failure) Detail() string { return f.detail }
+
 func badForm(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &failure{status: http.StatusRequestEntityTooLarge, title: "The form is too long"}

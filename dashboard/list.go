@@ -178,7 +178,7 @@ func (c *call) listKeys() error {
 		Choices      any
 		Newer, Older string
 		Unreadable   int
-		None         bool // no key at all, whatever the selection
+		None         bool // no key at all, also of another status
 		AnyStatus    string
 		Selectable   bool
 	}{selection: s, Keys: keys, Choices: choices, Unreadable: unreadable}

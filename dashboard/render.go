@@ -240,3 +240,22 @@ func (v *view) Seconds(t time.Time) template.HTML {
 func (v *view) KeyPath(id string, more ...string) string {
 	return v.Base() + "keys/" + strings.Join(append([]string{url.PathEscape(id)}, more...), "/")
 }
+
+// Pair is the view and a value, for templates that need both.
+func (v *view) Pair(value any) [2]any { return [2]any{v, value} }
+
+// View is the view itself.
+func (v *view) View() *view { return v }
+
+// Class is that of the badge of a status.
+func (v *view) Class(s status) string {
+	switch s {
+	case statusActive:
+		return "good"
+	case statusSoon, statusRotated:
+		return "warn"
+	case statusDisabled:
+		return "plain"
+	}
+	return "bad"
+}

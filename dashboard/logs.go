@@ -1,0 +1,359 @@
+package dashboard
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/insigner/auth"
+	"github.com/insigner/auth/apilog"
+	"github.com/insigner/auth/keyring"
+)
+
+const (
+	defaultRange = 7 * day
+	maxRange     = 400 * day
+	offeredKeys  = 200 // in the select "Key"
+)
+
+// A logFilter is what the form of the page "API Logs" asks for.
+type logFilter struct {
+	View     *view
+	Key      string
+	Status   string
+	Method   string
+	Route    string
+	Request  string
+	Addr     string
+	Owner    string // only staff choose it
+	From, To timeField
+	After    string
+	Problems []problem
+	Keys     []option
+}
+
+// An option is one of a select.
+type option struct{ Value, Text string }
+
+// A timeField is an input for a time, with the zone that it means.
+type timeField struct {
+	Value  string // as typed, in the zone of Offset
+	Offset string // minutes east of UTC; empty for UTC
+	Time   time.Time
+}
+
+const localTime = "2006-01-02T15:04"
+
+// read takes over what was typed.
+func (t *timeField) read(values url.Values, name string) (ok bool) {
+	t.Value, t.Offset = values.Get(name), values.Get(name+"Offset")
+	if t.Value == "" {
+		return true
+	}
+	at, err := time.Parse(localTime, t.Value)
+	if err != nil {
+		at, err = time.Parse(localTime+":05", t.Value)
+	}
+	offset, offsetErr := parseOffset(t.Offset)
+	if err != nil || offsetErr != nil || at.Year() > 9999 {
+		return false
+	}
+	t.Time = at.Add(-offset)
+	return true
+}
+
+// Instant is the time for the script, which shows it in the reader's zone.
+func (t timeField) Instant() string {
+	if t.Time.IsZero() {
+		return ""
+	}
+	return t.Time.UTC().Format(time.RFC3339)
+}
+
+var (
+	statusChoices = []string{"2xx", "3xx", "4xx", "5xx", "400", "401", "403", "404", "409", "422", "429", "499", "500", "503"}
+	methodChoices = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+)
+
+// Statuses and Methods are the options of the selects, with that which is chosen.
+func (f *logFilter) Statuses() []string { return with(statusChoices, f.Status) }
+func (f *logFilter) Methods() []string  { return with(methodChoices, f.Method) }
+
+func with(choices []string, chosen string) []string {
+	if chosen == "" || slices.Contains(choices, chosen) {
+		return choices
+	}
+	return append(slices.Clone(choices), chosen)
+}
+
+// Wrong returns what is wrong with a field, or "".
+func (f *logFilter) Wrong(field string) string {
+	for _, p := range f.Problems {
+		if p.Field == field {
+			return p.Text
+		}
+	}
+	return ""
+}
+
+// logFilterOf reads the form. The query is only meaningful without Problems.
+func (c *call) logFilterOf(now time.Time) (f logFilter, q apilog.Query) {
+	values := c.r.URL.Query()
+	get := func(name string) string { return strings.TrimSpace(values.Get(name)) }
+	f = logFilter{View: &view{call: c}, Key: get("key"), Status: get("status"), Method: get("method"), Route: get("route"),
+		Request: get("request"), Addr: get("address"), After: get("after")}
+	wrong := func(field, text string) {
+		f.Problems = append(f.Problems, problem{f.View, field, c.text(text)})
+	}
+	q = apilog.Query{KeyID: f.Key, Method: f.Method, Route: f.Route, RequestID: f.Request, After: f.After}
+	if c.viewer.Staff {
+		f.Owner = get("owner")
+		q.Owner = f.Owner
+	}
+	switch from, err := strconv.Atoi(strings.TrimSuffix(f.Status, "xx")); {
+	case f.Status == "":
+	case strings.ToUpper(f.Status) == f.Status && f.Status[0] >= 'A' && f.Status[0] <= 'Z':
+		q.Code = f.Status
+	case err != nil:
+		wrong("status", "Choose a status.")
+	case strings.HasSuffix(f.Status, "xx") && from >= 1 && from <= 9:
+		q.StatusFrom, q.StatusTo = from*100, from*100+99
+	case from >= 100 && from <= 999:
+		q.StatusFrom, q.StatusTo = from, from
+	default:
+		wrong("status", "Choose a status.")
+	}
+	if f.Addr != "" {
+		addr, err := netip.ParseAddr(f.Addr)
+		if err != nil {
+			wrong("address", "Enter an address, such as 192.0.2.1.")
+		}
+		q.RemoteAddr = addr.Unmap().WithZone("")
+	}
+	fromOK, toOK := f.From.read(values, "from"), f.To.read(values, "to")
+	if !fromOK {
+		wrong("from", "Enter a date and a time.")
+	}
+	if !toOK {
+		wrong("to", "Enter a date and a time.")
+	}
+	q.To = f.To.Time
+	if q.To.IsZero() {
+		q.To = now
+	}
+	q.From = f.From.Time
+	if q.From.IsZero() {
+		q.From = q.To.Add(-defaultRange)
+	}
+	switch {
+	case !fromOK || !toOK:
+	case !q.From.Before(q.To):
+		wrong("from", "The end is not after the beginning.")
+	case q.To.Sub(q.From) > maxRange:
+		wrong("from", "The range is longer than 400 days.")
+	}
+	return f, q
+}
+
+// query returns the filter as the query of a link.
+func (f *logFilter) query() url.Values {
+	q := make(url.Values)
+	for name, value := range map[string]string{"key": f.Key, "status": f.Status, "method": f.Method, "route": f.Route,
+		"request": f.Request, "address": f.Addr, "owner": f.Owner, "from": f.From.Value, "fromOffset": f.From.Offset,
+		"to": f.To.Value, "toOffset": f.To.Offset} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
+// An entryTable is rows of API logs.
+type entryTable struct {
+	View    *view
+	Short   bool // of one key
+	Entries []entryRow
+}
+
+// An entryRow is an entry with what is known of its key.
+type entryRow struct {
+	apilog.Entry
+	KeyName, KeyState string
+}
+
+// Took is the duration in a unit that fits.
+func (e entryRow) Took() string {
+	switch d := e.Duration; {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d µs", d.Microseconds())
+	case d < 10*time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	default:
+		return d.Round(time.Second).String()
+	}
+}
+
+// StatusClass is the class of the badge.
+func (e entryRow) StatusClass() string {
+	switch {
+	case e.Status >= 500:
+		return "bad"
+	case e.Status >= 400:
+		return "warn"
+	}
+	return "good"
+}
+
+// Requests says that requests are missing.
+func (v *view) Requests(lost int64) string {
+	if lost == 1 {
+		return v.text("1 request was not recorded")
+	}
+	return v.text("%d requests were not recorded", lost)
+}
+
+// rows returns entries with the names of their keys. Known are keys that were
+// looked up before.
+func (c *call) rows(entries []apilog.Entry, known map[string]namedKey) (rows []entryRow) {
+	if known == nil {
+		known = make(map[string]namedKey)
+	}
+	for _, e := range entries {
+		row := entryRow{Entry: e}
+		if e.KeyID != "" {
+			k, ok := known[e.KeyID]
+			if !ok {
+				k = c.named(e.KeyID)
+				known[e.KeyID] = k
+			}
+			row.KeyName, row.KeyState = k.name, k.state
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// A namedKey is how a key is called, also if it is deleted.
+type namedKey struct{ name, state string }
+
+func (c *call) named(id string) namedKey {
+	r, err := c.keys.Get(c.ctx(), id)
+	if err == nil {
+		if !r.RevokedAt.IsZero() {
+			return namedKey{nameOf(&r), c.text("revoked")}
+		}
+		return namedKey{nameOf(&r), ""}
+	}
+	if errors.Is(err, auth.ErrNotFound) {
+		if last, ok := c.last(id); ok {
+			return namedKey{nameOf(&last), c.text("deleted")}
+		}
+	}
+	return namedKey{shown(id), c.text("deleted")}
+}
+
+// last returns what the last event of a key says that it was.
+func (c *call) last(id string) (auth.Record, bool) {
+	for e, err := range c.keys.Events(c.ctx(), keyring.EventFilter{KeyID: id}) {
+		if err != nil {
+			return auth.Record{}, false
+		}
+		if r := cmp.Or(e.After, e.Before); r != nil {
+			return *r, true
+		}
+	}
+	return auth.Record{}, false
+}
+
+// apiLogs is the page "API Logs".
+func (c *call) apiLogs() error {
+	if c.logs == nil {
+		return c.noSuchPage()
+	}
+	f, q := c.logFilterOf(time.Now())
+	c.staffRead(f.Owner, f.Key)
+	data := struct {
+		*logFilter
+		Log       entryTable
+		Chart     *chart
+		Busy      bool
+		Older     string
+		Newest    string
+		CSV       string
+		Days      int
+		Retention int
+		Shown     apilog.Query
+	}{logFilter: &f, Log: entryTable{View: f.View}, Shown: q}
+	if c.LogsRetention > 0 {
+		data.Retention = int((c.LogsRetention + day - 1) / day)
+	}
+	if err := c.offerKeys(&f); err != nil {
+		return err
+	}
+	if len(f.Problems) > 0 {
+		return c.render(http.StatusUnprocessableEntity, "logs", "API Logs", data)
+	}
+	q.Limit = pageSize + 1
+	entries, err := c.logs.List(c.ctx(), q)
+	if err != nil {
+		return err
+	}
+	if len(entries) > pageSize {
+		entries = entries[:pageSize]
+		older := f.query()
+		older.Set("after", entries[pageSize-1].ID)
+		data.Older = "?" + older.Encode()
+	}
+	data.Log.Entries = c.rows(entries, nil)
+	if f.After != "" {
+		data.Newest = "?" + f.query().Encode()
+	} else if data.Chart, data.Busy, err = c.chart(q); err != nil {
+		return err
+	}
+	data.CSV = "logs.csv?" + f.query().Encode()
+	data.Days = int((q.To.Sub(q.From) + day - 1) / day)
+	return c.render(http.StatusOK, "logs", "API Logs", data)
+}
+
+// offerKeys fills the select "Key": the newest keys, those that were deleted
+// lately, and that which is chosen.
+func (c *call) offerKeys(f *logFilter) error {
+	for r, err := range c.keys.List(c.ctx(), keyring.Filter{NewestFirst: true, Owner: f.Owner}) {
+		if _, ok := errors.AsType[*keyring.RecordError](err); ok {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if len(f.Keys) == offeredKeys {
+			break
+		}
+		text := nameOf(&r) + " (" + shown(r.Hint) + ")"
+		if !r.RevokedAt.IsZero() {
+			text += " (" + c.text("revoked") + ")"
+		}
+		f.Keys = append(f.Keys, option{r.ID, text})
+	}
+	n := 0
+	for e, err := range c.keys.Events(c.ctx(), keyring.EventFilter{Kind: keyring.EventDeleted, Owner: f.Owner}) {
+		if err != nil || n == offeredKeys/10 {
+			break
+		}
+		if e.Before != nil {
+			f.Keys = append(f.Keys, option{e.KeyID, nameOf(e.Before) + " (" + shown(e.Before.Hint) + ") (" + c.text("deleted") + ")"})
+			n++
+		}
+	}
+	if f.Key != "" && !slices.ContainsFunc(f.Keys, func(o option) bool { return o.Value == f.Key }) {
+		k := c.named(f.Key)
+		f.Keys = append(f.Keys, option{f.Key, k.name})
+	}
+	return nil
+}

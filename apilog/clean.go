@@ -246,7 +246,7 @@ func isKeyChar(b byte) bool { return isAlphanumeric(b) || b == '-' || b == '_' }
 // and &#x5f;. It does so also of what was encoded several times. It leaves what
 // encodes nothing. It takes time in proportion to the length.
 func unescape(text string) string {
-	if strings.IndexAny(text, `%\&`) < 0 {
+	if !strings.ContainsAny(text, `%\&`) {
 		return text
 	}
 	out := make([]byte, 0, len(text))

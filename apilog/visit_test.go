@@ -528,7 +528,7 @@ func TestAnswerThatBegan(t *testing.T) {
 		}, 404, ""},
 		{"a copy that fails at once", func(w http.ResponseWriter) {
 			if _, err := io.Copy(w, iotest.ErrReader(errors.New("away"))); err != nil {
-				http.Error(w, "bad gateway", 502)
+				http.Error(w, "bad gateway", http.StatusBadGateway)
 			}
 		}, 502, ""},
 	} {

@@ -117,16 +117,15 @@ func (c *call) writeKey(status int, r *auth.Record, secret auth.Key) error {
 // 10.2.2).
 func (c *call) location(id string) string {
 	path, _, _ := strings.Cut(c.r.RequestURI, "?")
-	up := "../" // from /{id}/rotate
-	if !c.named && !strings.HasSuffix(strings.TrimSuffix(path, "/"), "/rotate") {
-		up = ""
-	}
-	if rest, ok := strings.CutSuffix(path, "/"); ok {
-		if up != "" {
-			up += "../"
-		}
-		path = rest
-	} else if up == "" {
+	stem, slash := strings.CutSuffix(path, "/")
+	rotates := strings.HasSuffix(stem, "/rotate")
+	up := ""
+	switch {
+	case rotates && slash:
+		up = "../../"
+	case rotates:
+		up = "../"
+	case !slash:
 		up = path[strings.LastIndexByte(path, '/')+1:] + "/"
 	}
 	return "./" + up + url.PathEscape(id) // "./" since an ID may have a colon

@@ -27,9 +27,9 @@ type entry struct {
 // parameters limit and cursor select a page.
 func listLogs(logs apilog.Store) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		q, err := logQuery(r.URL.RawQuery)
-		if err != nil {
-			writeProblem(w, http.StatusBadRequest, "bad-request", err.Error())
+		q, wrong := logQuery(r.URL.RawQuery)
+		if wrong != "" {
+			writeProblem(w, http.StatusBadRequest, "bad-request", wrong)
 			return
 		}
 		limit := q.Limit
@@ -58,29 +58,29 @@ func listLogs(logs apilog.Store) http.HandlerFunc {
 }
 
 // logQuery returns what the parameters of a request select. What is unknown or
-// wrong is refused.
-func logQuery(rawQuery string) (apilog.Query, error) {
-	q := apilog.Query{Limit: 50}
+// wrong is said in wrong.
+func logQuery(rawQuery string) (q apilog.Query, wrong string) {
+	q.Limit = 50
 	values, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return q, errors.New("The query is malformed")
+		return q, "The query is malformed"
 	}
 	for name, list := range values {
 		if len(list) != 1 {
-			return q, errors.New("A parameter occurs twice")
+			return q, "A parameter occurs twice"
 		}
 		switch value := list[0]; name {
 		case "limit":
 			if q.Limit, err = strconv.Atoi(value); err != nil || q.Limit < 1 || q.Limit > 200 {
-				return q, errors.New("The limit must be an integer from 1 to 200")
+				return q, "The limit must be an integer from 1 to 200"
 			}
 		case "cursor":
 			if q.After = value; value == "" {
-				return q, errors.New("The cursor is empty")
+				return q, "The cursor is empty"
 			}
 		default:
-			return q, errors.New("A parameter is unknown; there are limit and cursor")
+			return q, "A parameter is unknown; there are limit and cursor"
 		}
 	}
-	return q, nil
+	return q, ""
 }

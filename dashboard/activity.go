@@ -151,6 +151,7 @@ type eventFilter struct {
 	From, To timeField
 	Problems []problem
 	Kinds    any
+	Keys     []option
 }
 
 // Wrong returns what is wrong with a field, or "".
@@ -211,6 +212,10 @@ func (c *call) activity() error {
 		Table              eventTable
 		Older, Newest, CSV string
 	}{eventFilter: &f, Table: eventTable{View: f.View}}
+	var err error
+	if f.Keys, err = c.offeredKeysOf(f.Owner, f.Key); err != nil {
+		return err
+	}
 	if len(f.Problems) > 0 {
 		return c.render(http.StatusUnprocessableEntity, "activity", "Activity", data)
 	}

@@ -69,6 +69,14 @@ func (t *timeField) read(values url.Values, name string) (ok bool) {
 	return true
 }
 
+// Shown is what was typed, if an input of times can show it.
+func (t timeField) Shown() string {
+	if t.Time.IsZero() {
+		return ""
+	}
+	return t.Value
+}
+
 // Instant is the time for the script, which shows it in the reader's zone.
 func (t timeField) Instant() string {
 	if t.Time.IsZero() {
@@ -294,7 +302,8 @@ func (c *call) apiLogs() error {
 	if c.LogsRetention > 0 {
 		data.Retention = int((c.LogsRetention + day - 1) / day)
 	}
-	if err := c.offerKeys(&f); err != nil {
+	var err error
+	if f.Keys, err = c.offeredKeysOf(f.Owner, f.Key); err != nil {
 		return err
 	}
 	if len(f.Problems) > 0 {
@@ -322,38 +331,37 @@ func (c *call) apiLogs() error {
 	return c.render(http.StatusOK, "logs", "API Logs", data)
 }
 
-// offerKeys fills the select "Key": the newest keys, those that were deleted
-// lately, and that which is chosen.
-func (c *call) offerKeys(f *logFilter) error {
-	for r, err := range c.keys.List(c.ctx(), keyring.Filter{NewestFirst: true, Owner: f.Owner}) {
+// offeredKeysOf returns the options of the select "Key": the newest keys, those
+// that were deleted lately, and that which is chosen.
+func (c *call) offeredKeysOf(owner, chosen string) (list []option, err error) {
+	for r, err := range c.keys.List(c.ctx(), keyring.Filter{NewestFirst: true, Owner: owner}) {
 		if _, ok := errors.AsType[*keyring.RecordError](err); ok {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if len(f.Keys) == offeredKeys {
+		if len(list) == offeredKeys {
 			break
 		}
 		text := nameOf(&r) + " (" + shown(r.Hint) + ")"
 		if !r.RevokedAt.IsZero() {
 			text += " (" + c.text("revoked") + ")"
 		}
-		f.Keys = append(f.Keys, option{r.ID, text})
+		list = append(list, option{r.ID, text})
 	}
 	n := 0
-	for e, err := range c.keys.Events(c.ctx(), keyring.EventFilter{Kind: keyring.EventDeleted, Owner: f.Owner}) {
+	for e, err := range c.keys.Events(c.ctx(), keyring.EventFilter{Kind: keyring.EventDeleted, Owner: owner}) {
 		if err != nil || n == offeredKeys/10 {
 			break
 		}
 		if e.Before != nil {
-			f.Keys = append(f.Keys, option{e.KeyID, nameOf(e.Before) + " (" + shown(e.Before.Hint) + ") (" + c.text("deleted") + ")"})
+			list = append(list, option{e.KeyID, nameOf(e.Before) + " (" + shown(e.Before.Hint) + ") (" + c.text("deleted") + ")"})
 			n++
 		}
 	}
-	if f.Key != "" && !slices.ContainsFunc(f.Keys, func(o option) bool { return o.Value == f.Key }) {
-		k := c.named(f.Key)
-		f.Keys = append(f.Keys, option{f.Key, k.name})
+	if chosen != "" && !slices.ContainsFunc(list, func(o option) bool { return o.Value == chosen }) {
+		list = append(list, option{chosen, c.named(chosen).name})
 	}
-	return nil
+	return list, nil
 }

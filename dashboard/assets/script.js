@@ -87,9 +87,6 @@
     all('.keys-pages pre', pre => { pre.textContent = ''; });
   });
 
-  // Mistakes are read first.
-  document.querySelector('.keys-pages .problems[tabindex]')?.focus();
-
   // Until the first request with a new key.
   const waiting = document.querySelector('[data-waiting]');
   if (waiting) {

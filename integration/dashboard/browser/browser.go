@@ -51,13 +51,15 @@ type Browser struct {
 	Close func()
 }
 
-// Open starts a browser.
+// Open starts a browser. It finds all hosts whose names end in .test on this
+// machine.
 func Open() (*Browser, error) {
 	path, err := Find()
 	if err != nil {
 		return nil, err
 	}
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
+	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1"))
 	if os.Getuid() == 0 {
 		opts = append(opts, chromedp.NoSandbox)
 	}
@@ -99,16 +101,10 @@ func (b *Browser) Open(opts Options) (*Page, error) {
 	}
 	ctx, cancel := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	p := &Page{ctx: ctx, Close: cancel, opts: opts}
-	scheme := "light"
-	if opts.Dark {
-		scheme = "dark"
-	}
 	err := chromedp.Do(ctx, func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
 		var none chromedp.Void
 		return none, errors.Join(
-			call(ctx, t, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: opts.Width, Height: 900, DeviceScaleFactor: 1}),
-			call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-				{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}),
+			look(ctx, t, opts.Width, opts.Dark),
 			call(ctx, t, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: opts.Zone}),
 			call(ctx, t, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: opts.NoScript}),
 		)
@@ -132,6 +128,35 @@ func (b *Browser) Open(opts Options) (*Page, error) {
 		}
 	})
 	return p, err
+}
+
+// Duplicate opens another tab that shares the cookies of this one.
+func (p *Page) Duplicate() (*Page, error) {
+	ctx, cancel := chromedp.NewContext(p.ctx)
+	if err := chromedp.Do(ctx); err != nil {
+		cancel()
+		return nil, err
+	}
+	return &Page{ctx: ctx, Close: cancel, opts: p.opts}, nil
+}
+
+// Look changes the width of the window and the color scheme.
+func (p *Page) Look(width int64, dark bool) error {
+	p.opts.Width, p.opts.Dark = width, dark
+	return p.do(func(ctx context.Context, t *chromedp.Target) error { return look(ctx, t, width, dark) })
+}
+
+func look(ctx context.Context, t *chromedp.Target, width int64, dark bool) error {
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	return errors.Join(
+		call(ctx, t, emulation.SetDeviceMetricsOverride,
+			emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1}),
+		call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}),
+	)
 }
 
 func exception(d *runtime.ExceptionDetails) string {
@@ -182,7 +207,11 @@ func (p *Page) Go(url string) error {
 func (p *Page) Back() error {
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
-	return chromedp.Do(ctx, chromedp.NavigateBack())
+	err := chromedp.Do(ctx, chromedp.NavigateBack())
+	if err != nil && strings.Contains(err.Error(), "ERR_CACHE_MISS") {
+		return nil // Chromium asks whether to send the form again
+	}
+	return err
 }
 
 func (p *Page) Reload() error {
@@ -218,24 +247,33 @@ func (p *Page) History() (urls []string, err error) {
 }
 
 // find returns the elements with a role and a name that can be perceived.
-func (p *Page) find(ctx context.Context, t *chromedp.Target, role, name string) ([]*accessibility.Node, error) {
-	depth := int64(0)
-	doc, err := cdp.Call(ctx, t, dom.GetDocument, dom.GetDocumentParams{Depth: &depth})
+func (p *Page) find(ctx context.Context, t *chromedp.Target, role, name string) (nodes []*accessibility.Node, err error) {
+	for {
+		found, err := query(ctx, t, role, name)
+		switch {
+		case err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "Could not find node"):
+			time.Sleep(20 * time.Millisecond) // the document was replaced in between
+			continue
+		case err != nil:
+			return nil, err
+		}
+		for _, n := range found {
+			if !n.Ignored {
+				nodes = append(nodes, n)
+			}
+		}
+		return nodes, nil
+	}
+}
+
+func query(ctx context.Context, t *chromedp.Target, role, name string) ([]*accessibility.Node, error) {
+	doc, err := cdp.Call(ctx, t, dom.GetDocument, dom.GetDocumentParams{Depth: new(int64(0))})
 	if err != nil {
 		return nil, err
 	}
 	found, err := cdp.Call(ctx, t, accessibility.QueryAXTree, accessibility.QueryAXTreeParams{
 		NodeID: doc.Root.NodeID, Role: role, AccessibleName: name})
-	if err != nil {
-		return nil, err
-	}
-	var nodes []*accessibility.Node
-	for _, n := range found.Nodes {
-		if !n.Ignored {
-			nodes = append(nodes, n)
-		}
-	}
-	return nodes, nil
+	return found.Nodes, err
 }
 
 // one waits until there is exactly one element with that role and name.
@@ -345,6 +383,8 @@ func (p *Page) settles(ctx context.Context, t *chromedp.Target, f func() error) 
 	defer stopStarted()
 	stopped, stopStopped := t.Subscribe("Page.frameStoppedLoading")
 	defer stopStopped()
+	within, stopWithin := t.Subscribe("Page.navigatedWithinDocument")
+	defer stopWithin()
 	if err := f(); err != nil {
 		return err
 	}
@@ -360,6 +400,9 @@ func (p *Page) settles(ctx context.Context, t *chromedp.Target, f func() error) 
 				loading = 0
 				wait.Reset(60 * time.Millisecond)
 			}
+		case <-within:
+			loading = 0
+			wait.Reset(60 * time.Millisecond)
 		case <-wait.C:
 			return nil
 		case <-ctx.Done():

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/insigner/auth"
@@ -195,10 +197,7 @@ func position(r *auth.Record) string {
 }
 
 func parsePosition(text string) (p keyring.Position, ok bool) {
-	var micros int64
-	if n, err := fmt.Sscanf(text, "%d.%s", &micros, &p.ID); err != nil || n != 2 {
-		return p, false
-	}
-	p.CreatedAt = time.UnixMicro(micros).UTC()
-	return p, true
+	micros, id, _ := strings.Cut(text, ".")
+	n, err := strconv.ParseInt(micros, 10, 64)
+	return keyring.Position{CreatedAt: time.UnixMicro(n).UTC(), ID: id}, err == nil && id != ""
 }

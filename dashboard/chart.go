@@ -41,18 +41,19 @@ func stepOf(length time.Duration) time.Duration {
 	return (length/wanted/day + 1) * day
 }
 
-// chart returns the chart of what q selects, in the range of q. Busy says that
-// the owner has too many drawn now.
-func (c *call) chart(q apilog.Query) (ch *chart, busy bool, err error) {
+// chart returns the chart of what q selects, in the range of q, or why there is
+// none. The page is of use without it.
+func (c *call) chart(q apilog.Query) (ch *chart, why string) {
 	giveBack, ok := c.slot("chart", maxCharts)
 	if !ok {
-		return nil, true, nil
+		return nil, c.text("Too many charts are drawn for you at the same time. Reload the page.")
 	}
 	defer giveBack()
 	step := stepOf(q.To.Sub(q.From))
 	buckets, err := c.logs.Histogram(c.ctx(), q, step)
 	if err != nil {
-		return nil, false, err
+		c.logFailure(err)
+		return nil, c.text("The chart cannot be drawn now. Try again, or choose a shorter range.")
 	}
 	ch = &chart{View: &view{call: c}, From: q.From, To: q.To, Step: step, Width: len(buckets) * 10, Top: 1}
 	for _, b := range buckets {
@@ -78,5 +79,5 @@ func (c *call) chart(q apilog.Query) (ch *chart, busy bool, err error) {
 			ch.Bars = append(ch.Bars, bar{part.class, float64(i*10 + 1), y, 8, h})
 		}
 	}
-	return ch, false, nil
+	return ch, ""
 }

@@ -37,7 +37,7 @@ func (c *call) showKey() error {
 		Waiting bool
 		Chain   []auth.Record
 		Chart   *chart
-		Busy    bool
+		NoChart string
 		Log     entryTable
 		Events  eventTable
 		NoLog   string
@@ -63,11 +63,16 @@ func (c *call) showKey() error {
 			data.Log.Entries = c.rows(entries, nil)
 			now := time.Now()
 			q.From, q.To = now.Add(-30*day), now
-			data.Chart, data.Busy, logsErr = c.chart(q)
-		}
-		if logsErr != nil { // the key can be managed nevertheless
+			data.Chart, data.NoChart = c.chart(q)
+		} else { // the key can be managed nevertheless
 			c.logFailure(logsErr)
 			data.NoLog = c.text("The API logs cannot be reached now. Try again in a moment.")
+		}
+	}
+	for _, e := range data.Log.Entries { // which are known earlier than the last use
+		if e.Lost == 0 && e.Time.After(r.LastUsedAt) {
+			data.Key.LastUsedAt = e.Time
+			break
 		}
 	}
 	data.Waiting = r.LastUsedAt.IsZero() && len(data.Log.Entries) == 0 && r.Check(time.Now()) == nil

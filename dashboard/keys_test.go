@@ -10,6 +10,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/apilog"
+	"github.com/insigner/auth/dashboard"
 	"github.com/insigner/auth/keyring"
 )
 
@@ -261,3 +262,21 @@ func TestChart(t *testing.T) {
 }
 
 const day = 24 * time.Hour
+
+// A new maximum lifetime: the list shows which keys break it.
+func TestTooLong(t *testing.T) {
+	s := newSite(t, func(_ *dashboard.Options, k *keyring.Options) { k.MaxLifetime = 60 * day })
+	s.create(keyring.Spec{Name: "Forever"})
+	s.create(keyring.Spec{Name: "Short", ExpiresAt: time.Now().Add(30 * day)})
+	s.get("?status=long").is(200).has("Forever", "Longer than permitted").hasNot("Short")
+	newSite(t).get("?status=long").is(400)
+}
+
+// The newest entry of the logs is a use as well.
+func TestLastUse(t *testing.T) {
+	s := newSite(t)
+	r := s.create(keyring.Spec{})
+	s.get("keys/" + r.ID).has("Last used Never")
+	s.log(r, 0)
+	s.get("keys/" + r.ID).has("Last used In the last two minutes")
+}

@@ -61,21 +61,43 @@ func current(r *auth.Record) bool {
 // Current is current, for templates.
 func (v *view) Current(r auth.Record) bool { return current(&r) }
 
-// choices are those of the select "Status". The states are what a list asks the
-// store for, and statuses, if there are any, what it keeps of that.
-var choices = []struct {
+// A choice is one of the select "Status". The states are what a list asks the
+// store for, and keep, if not nil, what it keeps of that.
+type choice struct {
 	Value, Text string
 	states      keyring.States
-	statuses    []status
-}{
-	{"current", "Current", keyring.Active | keyring.Disabled, nil},
-	{"active", "Active", keyring.Active, []status{statusActive, statusSoon}},
-	{"disabled", "Disabled", keyring.Disabled, nil},
-	{"rotated", "Rotated", keyring.Active, []status{statusRotated}},
-	{"expired", "Expired", keyring.Expired, nil},
-	{"revoked", "Revoked", keyring.Revoked, nil},
-	{"any", "Any", 0, nil},
+	keep        func(c *call, r *auth.Record) bool
 }
+
+func is(statuses ...status) func(*call, *auth.Record) bool {
+	return func(_ *call, r *auth.Record) bool { return slices.Contains(statuses, statusOf(r, time.Now())) }
+}
+
+// choices returns the options of the select "Status".
+func (c *call) choices() []choice {
+	list := []choice{
+		{"current", "Current", keyring.Active | keyring.Disabled, nil},
+		{"active", "Active", keyring.Active, is(statusActive, statusSoon)},
+		{"disabled", "Disabled", keyring.Disabled, nil},
+		{"rotated", "Rotated", keyring.Active, is(statusRotated)},
+		{"expired", "Expired", keyring.Expired, nil},
+		{"revoked", "Revoked", keyring.Revoked, nil},
+	}
+	if c.keyOptions.MaxLifetime > 0 {
+		list = append(list, choice{"long", "Longer than permitted", keyring.Active | keyring.Disabled, (*call).tooLong})
+	}
+	return append(list, choice{"any", "Any", 0, nil})
+}
+
+// tooLong reports whether a key lives longer than is permitted: it was made before
+// that was so, or by staff.
+func (c *call) tooLong(r *auth.Record) bool {
+	limit := c.keyOptions.MaxLifetime
+	return limit > 0 && current(r) && (r.ExpiresAt.IsZero() || r.ExpiresAt.After(time.Now().Add(limit)))
+}
+
+// TooLong is tooLong, for templates.
+func (v *view) TooLong(r auth.Record) bool { return v.tooLong(&r) }
 
 // A selection is what the search asks for.
 type selection struct {
@@ -105,13 +127,8 @@ func (s selection) query() url.Values {
 // each calls yield with the keys that are selected, and counts rows that cannot
 // be read, until yield returns false.
 func (c *call) each(ctx context.Context, s selection, f keyring.Filter, yield func(*auth.Record) bool) (unreadable int, err error) {
-	i := slices.IndexFunc(choices, func(choice struct {
-		Value, Text string
-		states      keyring.States
-		statuses    []status
-	}) bool {
-		return choice.Value == s.Status
-	})
+	choices := c.choices()
+	i := slices.IndexFunc(choices, func(choice choice) bool { return choice.Value == s.Status })
 	if i < 0 {
 		return 0, &failure{status: http.StatusBadRequest, title: "There is no such status"}
 	}
@@ -125,7 +142,7 @@ func (c *call) each(ctx context.Context, s selection, f keyring.Filter, yield fu
 		if err != nil {
 			return unreadable, err
 		}
-		if len(choices[i].statuses) > 0 && !slices.Contains(choices[i].statuses, statusOf(&r, time.Now())) {
+		if keep := choices[i].keep; keep != nil && !keep(c, &r) {
 			continue
 		}
 		if !yield(&r) {
@@ -181,7 +198,7 @@ func (c *call) listKeys() error {
 		None         bool // no key at all, also of another status
 		AnyStatus    string
 		Selectable   bool
-	}{selection: s, Keys: keys, Choices: choices, Unreadable: unreadable}
+	}{selection: s, Keys: keys, Choices: c.choices(), Unreadable: unreadable}
 	if len(keys) > 0 && hasNewer {
 		data.Newer = link("newer", &keys[0])
 	}

@@ -19,8 +19,10 @@ import (
 
 const (
 	defaultRange = 7 * day
+	rangeOfAll   = day // of staff who look at all owners
 	maxRange     = 400 * day
-	offeredKeys  = 200 // in the select "Key"
+	offeredKeys  = 200    // in the select "Key"
+	knownKeys    = 10_000 // whose names a download keeps
 )
 
 // A logFilter is what the form of the page "API Logs" asks for.
@@ -157,7 +159,9 @@ func (c *call) logFilterOf(now time.Time) (f logFilter, q apilog.Query) {
 		q.To = now
 	}
 	q.From = f.From.Time
-	if q.From.IsZero() {
+	if q.From.IsZero() && c.viewer.Staff && q.Owner == "" && q.KeyID == "" {
+		q.From = q.To.Add(-rangeOfAll)
+	} else if q.From.IsZero() {
 		q.From = q.To.Add(-defaultRange)
 	}
 	switch {
@@ -238,6 +242,9 @@ func (c *call) rows(entries []apilog.Entry, known map[string]namedKey) (rows []e
 		if e.KeyID != "" {
 			k, ok := known[e.KeyID]
 			if !ok {
+				if len(known) == knownKeys {
+					clear(known)
+				}
 				k = c.named(e.KeyID)
 				known[e.KeyID] = k
 			}
@@ -291,7 +298,7 @@ func (c *call) apiLogs() error {
 		*logFilter
 		Log       entryTable
 		Chart     *chart
-		Busy      bool
+		NoChart   string
 		Older     string
 		Newest    string
 		CSV       string
@@ -323,8 +330,8 @@ func (c *call) apiLogs() error {
 	data.Log.Entries = c.rows(entries, nil)
 	if f.After != "" {
 		data.Newest = "?" + f.query().Encode()
-	} else if data.Chart, data.Busy, err = c.chart(q); err != nil {
-		return err
+	} else {
+		data.Chart, data.NoChart = c.chart(q)
 	}
 	data.CSV = "logs.csv?" + f.query().Encode()
 	data.Days = int((q.To.Sub(q.From) + day - 1) / day)

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -248,25 +249,32 @@ func TestCSV(t *testing.T) {
 // A failingLog fails after some lists.
 type failingLog struct {
 	*apilog.MemoryStore
-	lists, good int
-	block       chan struct{}
+	good  atomic.Int64  // lists
+	block chan struct{} // if not nil, what a list waits for that fails
+	fails chan struct{} // gets something when a list fails
+}
+
+func newFailingLog(good int64) *failingLog {
+	l := &failingLog{MemoryStore: apilog.NewMemoryStore(10_000), fails: make(chan struct{}, 10)}
+	l.good.Store(good)
+	return l
 }
 
 func (l *failingLog) List(ctx context.Context, q apilog.Query) ([]apilog.Entry, error) {
-	l.lists++
-	if l.lists > l.good {
-		if l.block != nil {
-			<-l.block
-		}
-		return nil, errors.New("away: isk_" + strings.Repeat("x", 44))
+	if l.good.Add(-1) >= 0 {
+		return l.MemoryStore.List(ctx, q)
 	}
-	return l.MemoryStore.List(ctx, q)
+	l.fails <- struct{}{}
+	if l.block != nil {
+		<-l.block
+	}
+	return nil, errors.New("away: isk_" + strings.Repeat("x", 44))
 }
 
 // A download that fails in the middle does not look complete.
 func TestDownloadBreaksOff(t *testing.T) {
 	var text bytes.Buffer
-	logs := &failingLog{MemoryStore: apilog.NewMemoryStore(10_000), good: 2}
+	logs := newFailingLog(2)
 	s := newSite(t, func(o *dashboard.Options, _ *keyring.Options) {
 		o.Logs, o.Logger = logs, slog.New(slog.NewTextHandler(&text, nil))
 	})
@@ -287,14 +295,14 @@ func TestDownloadBreaksOff(t *testing.T) {
 	if strings.Contains(text.String(), "xxxx") || !strings.Contains(text.String(), "[redacted]") {
 		t.Errorf("the log is %s", &text)
 	}
-	logs.good = 0
 	s.get("logs.csv").is(503)
 	s.get("logs").is(503)
 	s.get("keys/" + r.ID).is(200).has("The API logs cannot be reached now")
 }
 
 func TestOneDownloadAtATime(t *testing.T) {
-	logs := &failingLog{MemoryStore: apilog.NewMemoryStore(10_000), good: 1, block: make(chan struct{})}
+	logs := newFailingLog(1)
+	logs.block = make(chan struct{})
 	s := newSite(t, func(o *dashboard.Options, _ *keyring.Options) { o.Logs = logs })
 	s.logs = logs.MemoryStore
 	r := s.create(keyring.Spec{})
@@ -306,7 +314,8 @@ func TestOneDownloadAtATime(t *testing.T) {
 	first, err := http.Get(server.URL + prefix + "logs.csv")
 	must(t, err)
 	defer first.Body.Close()
-	logs.good = 100
+	<-logs.fails
+	logs.good.Store(10_000)
 	s.get("logs.csv").is(429).has("Another download is going on")
 	close(logs.block)
 	io.Copy(io.Discard, first.Body)

@@ -80,9 +80,11 @@ func (v *visit) decided(d auth.Decision) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	id, owner := d.KeyID(), d.Owner()
-	known := v.keyID != "" || v.owner != ""
-	if d.Request == nil && known && (id != v.keyID || owner != v.owner || d.Step == auth.StepAuthenticate) {
-		return
+	if d.Request == nil && (v.keyID != "" || v.owner != "") {
+		same, none := id == v.keyID && owner == v.owner, id == "" && owner == "" // none if the key was deleted
+		if d.Step == auth.StepAuthenticate || !same && !(d.Step == auth.StepRecheck && none) {
+			return
+		}
 	}
 	if id != "" || owner != "" {
 		v.keyID, v.owner = id, owner

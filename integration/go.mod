@@ -7,6 +7,7 @@ require (
 	github.com/insigner/auth v0.1.0
 	github.com/insigner/auth/apilog v0.1.0
 	github.com/insigner/auth/cache v0.1.0
+	github.com/insigner/auth/dashboard v0.1.0
 	github.com/insigner/auth/sqlstore v0.1.0
 	github.com/jackc/pgx/v5 v5.12.0
 	golang.org/x/crypto v0.58.0
@@ -21,6 +22,7 @@ require (
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/felixge/httpsnoop v1.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
@@ -38,6 +40,3 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
-
-
-

@@ -71,21 +71,7 @@ func logKey(owner, key int) string {
 //	go test -run '^$' -bench Logs -benchtime 1x -timeout 1h .
 func BenchmarkLogs(b *testing.B) {
 	b.Run("postgres", func(b *testing.B) {
-		config, err := pgx.ParseConfig(pgtest.DSN(b))
-		fatal(b, err)
-		db := stdlib.OpenDB(*config)
-		b.Cleanup(func() { db.Close() })
-		logs, err := postgres.NewLogs(db, nil)
-		fatal(b, err)
-		fatal(b, logs.Migrate(b.Context()))
-		for day := range logDays + 1 {
-			from := logsEnd.AddDate(0, 0, -day)
-			execSQL(b, db, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS api_logs_p%s PARTITION OF api_logs FOR VALUES FROM ('%s+00') TO ('%s+00')
-				WITH (autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0)`,
-				from.Format("20060102"), from.Format(time.DateTime), from.AddDate(0, 0, 1).Format(time.DateTime)))
-		}
-		loadLogs(b, db, logs, nil, nil)
-		execSQL(b, db, "VACUUM (ANALYZE) api_logs")
+		db, logs, config := loadedPostgres(b)
 		last := new(lastQuery)
 		config.Tracer = last
 		traced := stdlib.OpenDB(*config)
@@ -104,15 +90,7 @@ func BenchmarkLogs(b *testing.B) {
 		measureRetention(b, logs)
 	})
 	b.Run("sqlite", func(b *testing.B) {
-		db, err := sqlite.Open(filepath.Join(b.TempDir(), "logs.db"))
-		fatal(b, err)
-		b.Cleanup(func() { db.Close() })
-		logs, err := sqlite.NewLogs(db, nil)
-		fatal(b, err)
-		fatal(b, logs.Migrate(b.Context()))
-		loadLogs(b, db, logs, []string{"DROP INDEX api_logs_key_idx", "DROP INDEX api_logs_owner_idx"}, []string{
-			"CREATE INDEX api_logs_key_idx ON api_logs (key_id, at, id, owner, status, lost)",
-			"CREATE INDEX api_logs_owner_idx ON api_logs (owner, at, id, status, lost)"})
+		db, logs := loadedSQLite(b)
 		measureLogs(b, logs, func(query string, args []any) string { return plan(b, db, "EXPLAIN QUERY PLAN "+query, args...) })
 		var bytes int64
 		fatal(b, db.QueryRow("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size").Scan(&bytes))
@@ -120,6 +98,42 @@ func BenchmarkLogs(b *testing.B) {
 		fmt.Printf("\n# a million entries take %d MB\n", bytes/(logEntries/1_000_000)>>20)
 		measureRetention(b, logs)
 	})
+}
+
+// loadedPostgres returns a store with all entries.
+func loadedPostgres(b *testing.B) (*sql.DB, *postgres.Logs, *pgx.ConnConfig) {
+	b.Helper()
+	config, err := pgx.ParseConfig(pgtest.DSN(b))
+	fatal(b, err)
+	db := stdlib.OpenDB(*config)
+	b.Cleanup(func() { db.Close() })
+	logs, err := postgres.NewLogs(db, nil)
+	fatal(b, err)
+	fatal(b, logs.Migrate(b.Context()))
+	for day := range logDays + 1 {
+		from := logsEnd.AddDate(0, 0, -day)
+		execSQL(b, db, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS api_logs_p%s PARTITION OF api_logs FOR VALUES FROM ('%s+00') TO ('%s+00')
+			WITH (autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0)`,
+			from.Format("20060102"), from.Format(time.DateTime), from.AddDate(0, 0, 1).Format(time.DateTime)))
+	}
+	loadLogs(b, db, logs, nil, nil)
+	execSQL(b, db, "VACUUM (ANALYZE) api_logs")
+	return db, logs, config
+}
+
+// loadedSQLite returns a store with all entries.
+func loadedSQLite(b *testing.B) (*sql.DB, *sqlite.Logs) {
+	b.Helper()
+	db, err := sqlite.Open(filepath.Join(b.TempDir(), "logs.db"))
+	fatal(b, err)
+	b.Cleanup(func() { db.Close() })
+	logs, err := sqlite.NewLogs(db, nil)
+	fatal(b, err)
+	fatal(b, logs.Migrate(b.Context()))
+	loadLogs(b, db, logs, []string{"DROP INDEX api_logs_key_idx", "DROP INDEX api_logs_owner_idx"}, []string{
+		"CREATE INDEX api_logs_key_idx ON api_logs (key_id, at, id, owner, status, lost)",
+		"CREATE INDEX api_logs_owner_idx ON api_logs (owner, at, id, status, lost)"})
+	return db, logs
 }
 
 func execSQL(b *testing.B, db *sql.DB, query string) {

@@ -3,6 +3,9 @@ package dashboard
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"html/template"
+	"iter"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,18 +29,33 @@ type eventRow struct {
 	ID       string
 	Time     time.Time
 	KeyID    string
-	KeyName  string
+	Key      namedKey
 	Kind     keyring.EventKind
 	What     string // a text
-	By       string
+	By       actor
 	Revision int64
 	Changes  []change
 }
 
-// A change is what a field was, and what it became. Both are shown as they are.
+// An actor is who made a change: a key, or a name.
+type actor struct {
+	Key  namedKey // with an ID if it was a key
+	Name string
+}
+
+// String names the actor in one line.
+func (a actor) String() string {
+	if a.Key.ID != "" {
+		return a.Key.String()
+	}
+	return a.Name
+}
+
+// A change is what a field was, and what it became.
 type change struct {
 	Field    string // a text
-	From, To string
+	From, To template.HTML
+	from, to string // the same as text
 }
 
 // kinds are what an event did, as texts.
@@ -54,70 +72,115 @@ var kinds = []struct {
 	{keyring.EventDeleted, "Deleted"},
 }
 
-// rowOf returns an event as the viewer sees it.
-func (c *call) rowOf(e *keyring.Event) eventRow {
-	row := eventRow{ID: e.ID, Time: e.Time, KeyID: e.KeyID, Kind: e.Kind, By: c.by(e.By), Revision: e.Revision}
+// rowOf returns an event as the viewer sees it. Known are keys that were looked
+// up before.
+func (c *call) rowOf(e *keyring.Event, known map[string]namedKey) eventRow {
+	row := eventRow{ID: e.ID, Time: e.Time, KeyID: e.KeyID, Kind: e.Kind, By: c.by(e.By, known), Revision: e.Revision}
 	for _, kind := range kinds {
 		if kind.Value == e.Kind {
 			row.What = kind.Text
 		}
 	}
+	row.Key = namedKey{ID: e.KeyID, Name: shown(e.KeyID)}
 	if r := cmp.Or(e.After, e.Before); r != nil {
-		row.KeyName = nameOf(r)
+		row.Key = c.namedOf(r)
+		row.Key.State = ""
 	}
-	row.KeyName = cmp.Or(row.KeyName, shown(e.KeyID))
-	if e.Before == nil && e.Kind != keyring.EventCreated || e.After == nil && e.Kind != keyring.EventDeleted {
-		return row // one of the records is not theirs to see
+	if e.Before == nil && e.Kind != keyring.EventCreated || e.After == nil && e.Kind != keyring.EventDeleted || e.After == nil {
+		return row // one of the records is not theirs to see, or nothing is left
 	}
 	before, after := c.fieldsOf(e.Before), c.fieldsOf(e.After)
-	for i := range after {
-		if before[i].To != after[i].To {
-			row.Changes = append(row.Changes, change{after[i].Field, before[i].To, after[i].To})
+	for i, f := range after {
+		if before[i].to != f.to {
+			row.Changes = append(row.Changes, change{f.Field, before[i].To, f.To, before[i].to, f.to})
 		}
 	}
 	return row
 }
 
-// fieldsOf returns what can change in a record, each with its value in To.
-func (c *call) fieldsOf(r *auth.Record) []change {
-	var values [6]string
-	if r != nil {
-		at := func(t time.Time) string {
-			if t.IsZero() {
-				return ""
-			}
-			return utc(t)
-		}
-		var scopes []string
-		for _, s := range r.Scopes {
-			scopes = append(scopes, shown(string(s)))
-		}
-		expires := at(r.ExpiresAt)
-		values = [6]string{nameOf(r), strings.Join(scopes, ", "), cmp.Or(expires, c.text("Never")), at(r.DisabledAt),
-			at(r.RevokedAt), shown(r.RotatedTo)}
+// fieldsOf returns what can change in a record and is not said by the kind of the
+// event, each with its value in To.
+func (c *call) fieldsOf(r *auth.Record) (fields []change) {
+	add := func(field, text string, html template.HTML) {
+		fields = append(fields, change{Field: field, To: html, to: text})
 	}
-	var fields []change
-	for i, name := range []string{"Name", "Scopes", "Expires", "Disabled", "Revoked", "Successor"} {
-		fields = append(fields, change{Field: name, To: values[i]})
+	plain := func(field, text string) { add(field, text, template.HTML(template.HTMLEscapeString(text))) }
+	if r == nil {
+		for _, field := range []string{"Name", "Scopes", "Expires", "Successor"} {
+			plain(field, "")
+		}
+		return fields
+	}
+	var scopes []string
+	for _, s := range r.Scopes {
+		scopes = append(scopes, shown(string(s)))
+	}
+	plain("Name", nameOf(r))
+	plain("Scopes", strings.Join(scopes, ", "))
+	if r.ExpiresAt.IsZero() {
+		plain("Expires", c.text("Never"))
+	} else {
+		add("Expires", utc(r.ExpiresAt), c.view().Time(r.ExpiresAt))
+	}
+	if r.RotatedTo == "" {
+		plain("Successor", "")
+	} else {
+		link := fmt.Sprintf(`<a href="%s">%s</a>`, template.HTMLEscapeString(c.view().KeyPath(r.RotatedTo)),
+			template.HTMLEscapeString(shown(r.RotatedTo)))
+		add("Successor", r.RotatedTo, template.HTML(link))
 	}
 	return fields
 }
 
 // by returns who made a change, as the viewer sees it: a key by its name, and for
 // customers staff and SQL as "Support".
-func (c *call) by(name string) string {
-	if !c.viewer.Staff && (strings.HasPrefix(name, "staff:") || strings.HasPrefix(name, "sql:")) {
-		return c.text("Support")
+func (c *call) by(name string, known map[string]namedKey) actor {
+	if !c.viewer.Staff && isSupport(name) {
+		return actor{Name: c.text("Support")}
 	}
-	return shown(name)
+	if uuid.MatchString(name) { // the ID of a key that acted itself
+		if k, err := c.named(name, known); err == nil && k.Name != shown(name) {
+			return actor{Key: k}
+		}
+	}
+	return actor{Name: shown(name)}
+}
+
+func isSupport(name string) bool {
+	return strings.HasPrefix(name, "staff:") || strings.HasPrefix(name, "sql:")
 }
 
 // By is by, for templates.
-func (v *view) By(name string) string { return v.by(name) }
+func (v *view) By(name string) string { return v.by(name, make(map[string]namedKey)).String() }
 
-// eventTable returns at most n changes.
+// eventRows returns the changes that a filter selects. Customers select "Support"
+// by that name, and nobody behind it.
+func (c *call) eventRows(f eventFilter, q keyring.EventFilter) iter.Seq2[eventRow, error] {
+	support := !c.viewer.Staff && f.By == c.text("Support")
+	if support {
+		q.By = ""
+	}
+	known := make(map[string]namedKey)
+	return func(yield func(eventRow, error) bool) {
+		for e, err := range c.keys.Events(c.ctx(), q) {
+			if err == nil && !c.viewer.Staff && f.By != "" && support != isSupport(e.By) {
+				continue
+			}
+			row := eventRow{}
+			if err == nil {
+				row = c.rowOf(&e, known)
+			}
+			if !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+// eventTable returns at most n changes of a key.
 func (c *call) eventTable(f keyring.EventFilter, n int, short bool) (t eventTable, err error) {
-	t = eventTable{View: &view{call: c}, Short: short}
+	t = eventTable{View: c.view(), Short: short}
+	known := make(map[string]namedKey)
 	for e, err := range c.keys.Events(c.ctx(), f) {
 		if err != nil {
 			return t, err
@@ -128,7 +191,7 @@ func (c *call) eventTable(f keyring.EventFilter, n int, short bool) (t eventTabl
 			}
 			t.last.ID, t.last.Owner = e.KeyID, e.Owner
 		}
-		t.Events = append(t.Events, c.rowOf(&e))
+		t.Events = append(t.Events, c.rowOf(&e, known))
 		if len(t.Events) == n {
 			break
 		}
@@ -211,6 +274,7 @@ func (c *call) activity() error {
 		*eventFilter
 		Table              eventTable
 		Older, Newest, CSV string
+		Filtered           bool
 	}{eventFilter: &f, Table: eventTable{View: f.View}}
 	var err error
 	if f.Keys, err = c.offeredKeysOf(f.Owner, f.Key); err != nil {
@@ -219,11 +283,21 @@ func (c *call) activity() error {
 	if len(f.Problems) > 0 {
 		return c.render(http.StatusUnprocessableEntity, "activity", "Activity", data)
 	}
-	table, err := c.eventTable(q, pageSize+1, false)
+	table := eventTable{View: f.View}
+	for row, rowErr := range c.eventRows(f, q) {
+		if err = rowErr; err != nil {
+			break
+		}
+		if table.Events = append(table.Events, row); len(table.Events) > pageSize {
+			break
+		}
+	}
 	switch {
 	case errors.Is(err, auth.ErrNotFound) && q.After == "":
 		f.Problems = append(f.Problems, problem{f.View, "key", c.text("There is no such key.")})
 		return c.render(http.StatusUnprocessableEntity, "activity", "Activity", data)
+	case errors.Is(err, auth.ErrNotFound):
+		return &failure{status: http.StatusBadRequest, title: "This address is not valid"}
 	case err != nil:
 		return err
 	}
@@ -236,7 +310,7 @@ func (c *call) activity() error {
 	if q.After != "" {
 		data.Newest = "?" + f.query().Encode()
 	}
-	data.Table = table
+	data.Table, data.Filtered = table, len(f.query()) > 0
 	data.CSV = "activity.csv?" + f.query().Encode()
 	return c.render(http.StatusOK, "activity", "Activity", data)
 }

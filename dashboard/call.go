@@ -27,6 +27,7 @@ type call struct {
 	base  string // from this page to that at Prefix, such as "../"
 	nonce string
 
+	notice   string // what the last POST did, as a text
 	signedIn bool
 	viewer   Viewer
 	keys     *keyring.Keyring
@@ -123,6 +124,9 @@ func (f *failure) Error() string { return f.title }
 // Detail is for the template.
 func (f *failure) Detail() string { return f.detail }
 
+// errAnswered means that the request is answered, although with an error.
+var errAnswered = errors.New("dashboard: the request is answered")
+
 func badForm(err error) error {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &failure{status: http.StatusRequestEntityTooLarge, title: "The form is too long"}
@@ -154,12 +158,12 @@ func failureOf(err error) *failure {
 	case errors.Is(err, keyring.ErrConflict):
 		return &failure{status: http.StatusConflict, title: "The key was changed at the same time", detail: "Try again."}
 	case errors.Is(err, keyring.ErrInvalidArgument), errors.Is(err, apilog.ErrInvalidQuery):
-		return &failure{status: http.StatusBadRequest, title: "The page was asked for something that cannot be"}
+		return &failure{status: http.StatusBadRequest, title: "This address is not valid"}
 	case errors.Is(err, errors.ErrUnsupported):
 		return &failure{status: http.StatusNotImplemented, title: "No activity is kept here"}
 	}
-	return &failure{status: http.StatusServiceUnavailable, title: "The keys cannot be reached now",
-		detail: "Nothing is lost. Try again in a moment.", cause: err}
+	return &failure{status: http.StatusServiceUnavailable, title: "Your keys cannot be loaded right now",
+		detail: "Try again in a moment.", cause: err}
 }
 
 // fail answers the request with an error.
@@ -171,9 +175,7 @@ func (c *call) fail(err error) {
 	if f.status == http.StatusServiceUnavailable {
 		c.w.Header().Set("Retry-After", "5")
 	}
-	if err := c.render(f.status, "failure", f.title, f); err != nil {
-		c.logFailure(err)
-	}
+	c.render(f.status, "failure", f.title, f)
 }
 
 // logFailure logs an error that is for the operator.

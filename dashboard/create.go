@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"cmp"
 	"errors"
 	"net/http"
 	"slices"
@@ -23,7 +22,11 @@ func (c *call) newKey() error {
 		c.staffRead(r.Owner, r.ID)
 		f.Name, f.Owner, scopes = r.Name, r.Owner, r.Scopes
 	}
-	f.offer(c, scopes, nil)
+	f.offer(c, scopes, scopes)
+	for _, s := range f.Apart {
+		f.NotCopied = append(f.NotCopied, s.Scope)
+	}
+	f.Apart = nil
 	f.SignIn = c.confirmed(ActionCreate)
 	return c.render(http.StatusOK, "new", "Create API Key", f)
 }
@@ -49,11 +52,13 @@ func (c *call) create() error {
 	if f.SignIn = c.confirmed(ActionCreate); f.SignIn != "" {
 		return c.again(f, scopes, http.StatusForbidden)
 	}
+	slices.Sort(scopes)
+	scopes = slices.Compact(scopes)
 	r, key, err := c.keys.Create(c.ctx(), keyring.Spec{
 		Name: f.Name, Owner: f.Owner, Scopes: scopes, ExpiresAt: expires, Once: f.once(scopes),
 	})
 	if first, ok := errors.AsType[*keyring.ExistsError](err); ok {
-		return c.exists(&first.Record, "The key was created already")
+		return c.exists(&first.Record, "This key already exists", true)
 	}
 	if err != nil {
 		if err := f.refused(c, err); err != nil {
@@ -73,49 +78,60 @@ func (c *call) again(f *keyForm, scopes []auth.Scope, status int) error {
 // saveYourKey is the page that shows a key, for the only time.
 func (c *call) saveYourKey(r *auth.Record, key auth.Key) error {
 	data := struct {
-		Key    auth.Record
-		Secret string
-		Curl   string
+		Key, Old auth.Record
+		Secret   string
+		Curl     string
 	}{Key: *r, Secret: key.Reveal()}
+	if r.RotatedFrom != "" {
+		if old, err := c.keys.Get(c.ctx(), r.RotatedFrom); err == nil { // else the key is shown nevertheless
+			data.Old = old
+		}
+	}
 	if c.APIBase != "" {
 		data.Curl = `curl -H "Authorization: Bearer ` + data.Secret + `" ` + c.APIBase + "/self"
 	}
 	return c.render(http.StatusOK, "saved", "Save your key", data)
 }
 
-// exists is the answer to a POST that is repeated: by a reload, a double click or
-// Back. The key was shown in the answer to the first, which the browser may have
-// thrown away. So it offers to replace the key, as long as nobody uses it.
-func (c *call) exists(r *auth.Record, title string) error {
+// exists is the answer if there is a key already: to a POST that is repeated, by a
+// reload, a double click or Back. The key was shown in the answer to the first,
+// which the browser may have thrown away. So it offers to replace the key, as
+// long as nobody uses it.
+func (c *call) exists(r *auth.Record, title string, repeated bool) error {
 	last, err := c.tip(r)
 	if err != nil {
 		return err
 	}
+	c.staffRead(last.Owner, last.ID)
 	used, err := c.isUsed(last)
 	if err != nil {
-		return err
+		c.logFailure(err) // then nobody knows
+		used = true
 	}
 	return c.render(http.StatusConflict, "exists", title, struct {
-		Key     auth.Record
-		Used    bool
-		CanSwap bool
-	}{*last, used, !used && last.Check(time.Now()) == nil})
+		Key      auth.Record
+		Repeated bool
+		CanSwap  bool
+	}{*last, repeated, repeated && !used && c.replaceable(last)})
 }
 
-// tip returns the newest key of a chain, as far as it is there.
+// replaceable reports whether a key is one that the viewer has just made.
+func (c *call) replaceable(r *auth.Record) bool {
+	name := c.viewer.Name
+	if c.viewer.Staff {
+		name = "staff:" + name
+	}
+	now := time.Now()
+	return r.CreatedBy == name && now.Sub(r.CreatedAt) < day && r.Check(now) == nil
+}
+
+// tip returns the newest key of the chain of r.
 func (c *call) tip(r *auth.Record) (*auth.Record, error) {
-	for range 1000 { // rotations
-		if r.RotatedTo == "" {
-			break
-		}
-		next, err := c.keys.Get(c.ctx(), r.RotatedTo)
-		if errors.Is(err, auth.ErrNotFound) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		r = &next
+	if r.RotatedTo == "" || r.Chain == "" {
+		return r, nil
+	}
+	for next, err := range c.keys.List(c.ctx(), keyring.Filter{Chain: r.Chain, NewestFirst: true}) {
+		return &next, err
 	}
 	return r, nil
 }
@@ -131,16 +147,18 @@ func (c *call) replace() error {
 	if err != nil {
 		return err
 	}
-	if used {
-		return c.exists(&r, "The key is in use")
+	if used || !c.replaceable(&r) {
+		return c.exists(&r, "The key cannot be replaced", false)
 	}
 	if signIn := c.confirmed(ActionRotate); signIn != "" {
 		return c.signInFirst(signIn)
 	}
 	next, key, err := c.keys.Rotate(c.ctx(), r.ID, 0)
 	if errors.Is(err, keyring.ErrRotated) {
-		r, err = c.keys.Get(c.ctx(), r.ID)
-		return cmp.Or(err, c.exists(&r, "The key was replaced already"))
+		if r, err = c.keys.Get(c.ctx(), r.ID); err != nil {
+			return err
+		}
+		return c.exists(&r, "The key was replaced already", true)
 	}
 	if err != nil {
 		return err
@@ -186,7 +204,7 @@ func (c *call) rotateKey() error {
 		return err
 	}
 	if r.RotatedTo != "" {
-		return c.exists(&r, "The key has been rotated already")
+		return c.exists(&r, "The key has been rotated already", false)
 	}
 	f := &rotateForm{View: &view{call: c}, Key: r, Graces: graces, Grace: "24h", SignIn: c.confirmed(ActionRotate)}
 	return c.renderTitle(http.StatusOK, "rotate", c.text("Rotate %s", nameOf(&r)), f)
@@ -214,7 +232,7 @@ func (c *call) rotate() error {
 		if r, err = c.keys.Get(c.ctx(), r.ID); err != nil {
 			return err
 		}
-		return c.exists(&r, "The key has been rotated already")
+		return c.exists(&r, "The key has been rotated already", true)
 	}
 	if errors.Is(err, keyring.ErrTooManyKeys) {
 		return &failure{status: http.StatusConflict, title: "There are too many keys",

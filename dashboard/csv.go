@@ -1,40 +1,58 @@
 package dashboard
 
 import (
+	"cmp"
 	"encoding/csv"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/insigner/auth/keyring"
 )
 
 // csvPage is how many entries a download reads at a time.
 const csvPage = 1000
 
-// A download writes a CSV file, page by page.
+// A download writes a CSV file, page by page. The answer begins with the first
+// page, so that before it everything can still fail.
 type download struct {
-	c   *call
-	csv *csv.Writer
-	rc  *http.ResponseController
+	c        *call
+	csv      *csv.Writer
+	rc       *http.ResponseController
+	name     string
+	columns  []string
+	begun    bool
+	giveBack func()
 }
 
 // download begins a download, or refuses it since the owner has one already.
-func (c *call) download(name string, columns ...string) (*download, func(), error) {
+func (c *call) download(name string, columns ...string) (*download, error) {
 	giveBack, ok := c.slot("download", maxDownloads)
 	if !ok {
 		c.w.Header().Set("Retry-After", "10")
-		return nil, nil, &failure{status: http.StatusTooManyRequests, title: "Another download is going on",
+		return nil, &failure{status: http.StatusTooManyRequests, title: "Another download is running",
 			detail: "Wait until it has ended, and try again."}
 	}
-	d := &download{c: c, csv: csv.NewWriter(c.w), rc: http.NewResponseController(c.w)}
-	h := c.w.Header()
-	h.Set("Content-Type", "text/csv; charset=utf-8; header=present")
-	h.Set("Content-Disposition", `attachment; filename="`+name+"-"+time.Now().UTC().Format("20060102-150405")+`.csv"`)
-	d.extend()
-	d.csv.UseCRLF = true // RFC 4180 section 2
-	d.csv.Write(columns)
-	return d, giveBack, nil
+	return &download{c: c, csv: csv.NewWriter(c.w), rc: http.NewResponseController(c.w), name: name, columns: columns,
+		giveBack: giveBack}, nil
+}
+
+// begin begins the answer if it has not begun. It reports whether a body is asked
+// for.
+func (d *download) begin() bool {
+	if !d.begun {
+		d.begun = true
+		h := d.c.w.Header()
+		h.Set("Content-Type", "text/csv; charset=utf-8; header=present")
+		h.Set("Content-Disposition", `attachment; filename="`+d.name+"-"+time.Now().UTC().Format("20060102-150405")+`.csv"`)
+		d.extend()
+		d.csv.UseCRLF = true // RFC 4180 section 2
+		d.csv.Write(d.columns)
+	}
+	return d.c.r.Method != http.MethodHead
 }
 
 // extend gives the client time to read a page.
@@ -48,14 +66,10 @@ func (d *download) row(cells ...string) {
 	d.csv.Write(cells)
 }
 
-// page ends a page. If the client has left, or the store has failed, it breaks the
-// connection off, so that nobody takes a part for the whole.
-func (d *download) page(err error) {
+// page ends a page.
+func (d *download) page() {
 	d.csv.Flush()
-	if err == nil {
-		err = d.csv.Error()
-	}
-	if err != nil {
+	if err := d.csv.Error(); err != nil {
 		d.c.logFailure(err)
 		panic(http.ErrAbortHandler)
 	}
@@ -63,22 +77,42 @@ func (d *download) page(err error) {
 	d.extend()
 }
 
-// neutral returns a text that no spreadsheet takes for a formula: one that could
-// be gets a quote in front. A number stays.
-func neutral(text string) string {
-	trimmed := strings.TrimLeftFunc(text, func(c rune) bool {
-		return unicode.IsSpace(c) || unicode.IsControl(c) || unicode.Is(unicode.Cf, c) || c == '\'' || c == '"'
-	})
-	if trimmed == "" || !strings.ContainsRune("=+-@|%\uff1d\uff0b\uff0d\uff20", []rune(trimmed)[0]) {
-		if text == "" || !strings.ContainsRune("\t\r\n", []rune(text)[0]) {
-			return text
-		}
-		return "'" + text
+// fail ends a download with an error. If it has begun, a last line says that it is
+// not complete, and the connection is broken off, so that nobody takes a part for
+// the whole.
+func (d *download) fail(err error) error {
+	if !d.begun {
+		return err
 	}
+	d.c.logFailure(err)
+	d.row(d.c.text("INCOMPLETE: the download broke off here"))
+	d.csv.Flush()
+	d.rc.Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// neutral returns a text that no spreadsheet takes for a formula: what could begin
+// one gets a quote in front, also behind a separator, at which some spreadsheets
+// split a cell. A number stays.
+func neutral(text string) string {
 	if _, err := strconv.ParseFloat(text, 64); err == nil {
 		return text
 	}
-	return "'" + text
+	var b strings.Builder
+	begins := true // what follows would be the beginning of a cell
+	for i, c := range text {
+		switch {
+		case begins && strings.ContainsRune("=+-@|%\uff1d\uff0b\uff0d\uff20", c), i == 0 && strings.ContainsRune("\t\r\n", c):
+			b.WriteByte('\'')
+			begins = false
+		case strings.ContainsRune(";,\t\r\n|", c):
+			begins = true
+		case !unicode.IsSpace(c) && !unicode.IsControl(c) && !unicode.Is(unicode.Cf, c) && c != '\'' && c != '"':
+			begins = false
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // logsCSV is the download of the page "API Logs".
@@ -90,31 +124,38 @@ func (c *call) logsCSV() error {
 	if len(f.Problems) > 0 {
 		return c.apiLogs()
 	}
+	for _, err := range c.keys.List(c.ctx(), keyring.Filter{}) { // who cannot act reads nothing
+		if _, ok := errors.AsType[*keyring.RecordError](err); err != nil && !ok {
+			return err
+		}
+		break
+	}
 	c.staffRead(f.Owner, f.Key)
+	d, err := c.download("api-logs", "Time", "Method", "Path", "Status", "Code", "Duration", "Key", "Address", "Route", "Request ID",
+		"User agent")
+	if err != nil {
+		return err
+	}
+	defer d.giveBack()
 	q.Limit, q.After = csvPage, ""
-	entries, err := c.logs.List(c.ctx(), q) // before the answer begins, so that it can still fail
-	if err != nil {
-		return err
-	}
-	d, giveBack, err := c.download("api-logs", "Time", "Method", "Path", "Status", "Code", "Duration", "Key", "Address", "Route",
-		"Request ID", "User agent")
-	if err != nil {
-		return err
-	}
-	defer giveBack()
 	known := make(map[string]namedKey)
 	for {
-		for _, e := range c.rows(entries, known) {
+		entries, err := c.logs.List(c.ctx(), q)
+		rows, namesErr := c.rows(entries, known)
+		if err = cmp.Or(err, namesErr); err != nil {
+			return d.fail(err)
+		}
+		if !d.begin() {
+			return nil
+		}
+		for _, e := range rows {
 			d.entry(e)
 		}
-		d.page(nil)
+		d.page()
 		if len(entries) < csvPage {
 			return nil
 		}
 		q.After = entries[len(entries)-1].ID
-		if entries, err = c.logs.List(c.ctx(), q); err != nil {
-			d.page(err)
-		}
 	}
 }
 
@@ -135,10 +176,10 @@ func (d *download) entry(e entryRow) {
 
 // keyText names the key of an entry.
 func (e entryRow) keyText() string {
-	if e.KeyState != "" {
-		return e.KeyName + " (" + e.KeyState + ")"
+	if e.KeyID == "" {
+		return ""
 	}
-	return e.KeyName
+	return e.Key.String()
 }
 
 func (c *call) view() *view { return &view{call: c} }
@@ -151,40 +192,30 @@ func (c *call) activityCSV() error {
 	}
 	c.staffRead(f.Owner, f.Key)
 	q.After = ""
-	d, giveBack, err := (*download)(nil), func() {}, error(nil)
-	n := 0
-	begin := func() error {
-		if d == nil {
-			d, giveBack, err = c.download("activity", "Time", "Key", "Key ID", "What", "By", "Changes")
-		}
+	d, err := c.download("activity", "Time", "Key", "Key ID", "Change", "By", "Changes")
+	if err != nil {
 		return err
 	}
-	defer func() { giveBack() }()
-	for e, err := range c.keys.Events(c.ctx(), q) {
-		if err != nil && d == nil {
-			return err
-		}
+	defer d.giveBack()
+	n := 0
+	for row, err := range c.eventRows(f, q) {
 		if err != nil {
-			d.page(err)
+			return d.fail(err)
 		}
-		if err := begin(); err != nil {
-			giveBack = func() {}
-			return err
+		if !d.begin() {
+			return nil
 		}
-		row := c.rowOf(&e)
 		var changes []string
 		for _, ch := range row.Changes {
-			changes = append(changes, ch.Field+": "+ch.From+" -> "+ch.To)
+			changes = append(changes, ch.Field+": "+ch.from+" -> "+ch.to)
 		}
-		d.row(e.Time.UTC().Format(time.RFC3339Nano), row.KeyName, e.KeyID, c.text(row.What), row.By, strings.Join(changes, "; "))
+		d.row(row.Time.UTC().Format(time.RFC3339Nano), row.Key.String(), row.KeyID, c.text(row.What), row.By.String(), strings.Join(changes, "; "))
 		if n++; n%csvPage == 0 {
-			d.page(nil)
+			d.page()
 		}
 	}
-	if err := begin(); err != nil {
-		giveBack = func() {}
-		return err
+	if d.begin() {
+		d.page()
 	}
-	d.page(nil)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -128,8 +129,9 @@ func New(opts Options) http.Handler {
 	if h.Prefix == "" {
 		h.Prefix = "/"
 	}
-	if !strings.HasPrefix(h.Prefix, "/") || !strings.HasSuffix(h.Prefix, "/") || strings.ContainsAny(h.Prefix, "{}?# ") {
-		panic(fmt.Sprintf("dashboard.New: Options.Prefix %q is not a path that begins and ends with /", opts.Prefix))
+	escaped := (&url.URL{Path: h.Prefix}).EscapedPath()
+	if !strings.HasPrefix(h.Prefix, "/") || !strings.HasSuffix(h.Prefix, "/") || escaped != h.Prefix {
+		panic(fmt.Sprintf("dashboard.New: Options.Prefix %q is not a path that begins and ends with / and needs no escapes", opts.Prefix))
 	}
 	for _, origin := range opts.Origins {
 		if err := h.crossOrigin.AddTrustedOrigin(origin); err != nil {

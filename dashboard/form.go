@@ -17,7 +17,10 @@ import (
 	"github.com/insigner/auth/keyring"
 )
 
-const day = 24 * time.Hour
+const (
+	day       = 24 * time.Hour
+	maxScopes = 256 // that a form may send; a Keyring permits no more
+)
 
 // A keyForm is the form of a key: that of a new one, or of one that is edited.
 // It keeps what was typed, also if that is wrong.
@@ -36,10 +39,13 @@ type keyForm struct {
 	Problems []problem
 	SignIn   string // where to sign in again, or ""
 	Changed  []eventRow
+
+	NotCopied []auth.Scope // of the key that a new one is to be like
 }
 
 // A scopeChoice is a checkbox.
 type scopeChoice struct {
+	N           int // of the checkbox on the page
 	Scope       auth.Scope
 	Description string
 	Checked     bool
@@ -48,9 +54,7 @@ type scopeChoice struct {
 }
 
 // ID is that of the checkbox.
-func (s scopeChoice) ID() string {
-	return "scope-" + strings.NewReplacer(".", "-", "*", "all").Replace(string(s.Scope))
-}
+func (s scopeChoice) ID() string { return fmt.Sprintf("scope-%d", s.N) }
 
 // An expiryChoice is an option of the select "Expires".
 type expiryChoice struct {
@@ -84,7 +88,7 @@ func (c *call) newKeyForm() *keyForm {
 	f := &keyForm{View: &view{call: c}, Once: rand.Text()}
 	f.Options = c.expiryChoices(time.Now())
 	f.Expires = "never"
-	if c.keyOptions.MaxLifetime > 0 && !c.viewer.Staff || !c.viewer.ExpiresAt.IsZero() {
+	if !c.latestExpiry(time.Now()).IsZero() {
 		f.Expires = "latest"
 	}
 	return f
@@ -99,7 +103,7 @@ func (f *keyForm) read(c *call) (scopes []auth.Scope) {
 	if c.viewer.Staff {
 		f.Owner = strings.TrimSpace(values.Get("owner"))
 	}
-	for _, s := range values["scope"] {
+	for _, s := range values["scope"][:min(len(values["scope"]), maxScopes+1)] {
 		scopes = append(scopes, auth.Scope(s))
 	}
 	return scopes
@@ -111,7 +115,7 @@ func (f *keyForm) offer(c *call, checked, of []auth.Scope) {
 	var all []scopeChoice
 	for _, info := range c.keyOptions.Scheme.Catalog {
 		if c.viewer.Staff || c.viewer.Scopes.Covers(info.Scope) {
-			all = append(all, scopeChoice{Scope: info.Scope, Description: info.Description,
+			all = append(all, scopeChoice{N: len(all), Scope: info.Scope, Description: info.Description,
 				Checked: slices.Contains(checked, info.Scope)})
 		}
 	}
@@ -122,7 +126,7 @@ func (f *keyForm) offer(c *call, checked, of []auth.Scope) {
 		if offered(s) {
 			continue
 		}
-		apart := scopeChoice{Scope: s, Checked: slices.Contains(checked, s), Note: "No longer offered"}
+		apart := scopeChoice{N: len(all) + len(f.Apart), Scope: s, Checked: slices.Contains(checked, s), Note: "No longer offered"}
 		for _, info := range c.keyOptions.Scheme.Catalog {
 			if info.Scope == s {
 				apart.Description, apart.Note = info.Description, "Not yours to give"
@@ -136,17 +140,24 @@ func (f *keyForm) offer(c *call, checked, of []auth.Scope) {
 // nest puts each scope under the narrowest wildcard that covers it.
 func nest(all []scopeChoice) []scopeChoice {
 	wild := func(s auth.Scope) bool { return strings.HasSuffix(string(s), "*") }
-	slices.SortStableFunc(all, func(a, b scopeChoice) int { // the widest first
-		if wild(a.Scope) != wild(b.Scope) {
-			if wild(a.Scope) {
-				return -1
+	wider := func(s auth.Scope) (n int) { // how many wildcards cover it
+		for _, o := range all {
+			if o.Scope != s && wild(o.Scope) && o.Scope.Covers(s) {
+				n++
 			}
-			return 1
 		}
-		if !wild(a.Scope) {
+		return n
+	}
+	slices.SortStableFunc(all, func(a, b scopeChoice) int { // wildcards first, and the widest of them
+		switch {
+		case wild(a.Scope) && !wild(b.Scope):
+			return -1
+		case wild(b.Scope) && !wild(a.Scope):
+			return 1
+		case !wild(a.Scope):
 			return 0
 		}
-		return cmp.Compare(strings.Count(string(a.Scope), "."), strings.Count(string(b.Scope), "."))
+		return cmp.Compare(wider(a.Scope), wider(b.Scope))
 	})
 	var under func(parent *scopeChoice) []scopeChoice
 	parentOf := func(i int) int {
@@ -179,7 +190,7 @@ func (c *call) expiryChoices(now time.Time) []expiryChoice {
 	limit := c.latestExpiry(now)
 	var list []expiryChoice
 	if !limit.IsZero() {
-		list = append(list, expiryChoice{"latest", "As late as permitted", limit})
+		list = append(list, expiryChoice{"latest", "Latest permitted date", limit})
 	}
 	for _, preset := range []struct {
 		value, text string
@@ -306,7 +317,7 @@ func (f *keyForm) tooMany(c *call) string {
 	for _, r := range keys[:min(3, len(keys))] {
 		names = append(names, nameOf(&r)+" ("+shown(r.Hint)+")")
 	}
-	return c.text("You have %d keys that are neither revoked nor expired; %d are permitted. Revoke one first. Not used for the longest time: %s.",
+	return c.text("You have %d keys that are neither revoked nor expired; %d are permitted. Revoke one first. Least recently used: %s.",
 		n, c.keyOptions.MaxKeys, strings.Join(names, ", "))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/insigner/auth"
@@ -33,20 +34,26 @@ func (c *call) showKey() error {
 	}
 	c.staffRead(r.Owner, r.ID)
 	data := struct {
-		Key     auth.Record
-		Waiting bool
-		Chain   []auth.Record
-		Chart   *chart
-		NoChart string
-		Log     entryTable
-		Events  eventTable
-		NoLog   string
+		Key             auth.Record
+		Waiting         bool
+		Chain           []auth.Record
+		Chart           *chart
+		NoChart         string
+		Log             entryTable
+		Events          eventTable
+		NoLog, NoEvents string
 	}{Key: r}
 	v := &view{call: c}
 	data.Log = entryTable{View: v, Short: true}
+	c.notice = c.noticeOf(&r)
 	data.Events, err = c.eventTable(keyring.EventFilter{KeyID: r.ID}, keyEvents, true)
-	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
+	if err != nil { // the key can be managed nevertheless
+		data.NoEvents = c.text("The activity cannot be loaded right now.")
+		if errors.Is(err, errors.ErrUnsupported) {
+			data.NoEvents = c.text("No activity is kept here")
+		} else {
+			c.logFailure(err)
+		}
 	}
 	for next, err := range c.keys.List(c.ctx(), keyring.Filter{Chain: r.Chain, NewestFirst: true}) {
 		if err == nil && next.ID != r.ID && r.Chain != "" {
@@ -60,7 +67,8 @@ func (c *call) showKey() error {
 		q := apilog.Query{KeyID: r.ID, Owner: r.Owner, Limit: keyEntries}
 		entries, logsErr := c.logs.List(c.ctx(), q)
 		if logsErr == nil {
-			data.Log.Entries = c.rows(entries, nil)
+			data.Key.LastUsedAt = lastUse(&r, entries)
+			data.Log.Entries, logsErr = c.rows(entries, nil)
 			now := time.Now()
 			q.From, q.To = now.Add(-30*day), now
 			data.Chart, data.NoChart = c.chart(q)
@@ -69,13 +77,7 @@ func (c *call) showKey() error {
 			data.NoLog = c.text("The API logs cannot be reached now. Try again in a moment.")
 		}
 	}
-	for _, e := range data.Log.Entries { // which are known earlier than the last use
-		if e.Lost == 0 && e.Time.After(r.LastUsedAt) {
-			data.Key.LastUsedAt = e.Time
-			break
-		}
-	}
-	data.Waiting = r.LastUsedAt.IsZero() && len(data.Log.Entries) == 0 && r.Check(time.Now()) == nil
+	data.Waiting = data.Key.LastUsedAt.IsZero() && len(data.Log.Entries) == 0 && r.Check(time.Now()) == nil
 	return c.renderTitle(http.StatusOK, "key", nameOf(&r), data)
 }
 
@@ -96,6 +98,17 @@ func (c *call) showDeleted() error {
 	}{last, events})
 }
 
+// lastUse returns the last use of a key. The logs know it earlier than the record.
+// A request that was refused for the key itself is none.
+func lastUse(r *auth.Record, entries []apilog.Entry) time.Time {
+	for _, e := range entries { // newest first
+		if e.Lost == 0 && e.Status != http.StatusUnauthorized && e.Time.After(r.LastUsedAt) {
+			return e.Time
+		}
+	}
+	return r.LastUsedAt
+}
+
 // isUsed reports whether there was a request with the key. The last use is
 // written now and then, and the logs within a second.
 func (c *call) isUsed(r *auth.Record) (bool, error) {
@@ -108,7 +121,7 @@ func (c *call) isUsed(r *auth.Record) (bool, error) {
 
 // used tells the script whether the key was used.
 func (c *call) used() error {
-	r, err := c.keys.Get(c.ctx(), c.id)
+	r, err := c.key()
 	if err != nil {
 		return err
 	}
@@ -144,9 +157,9 @@ func (c *call) editKey() error {
 func (c *call) editForm(r *auth.Record) *keyForm {
 	f := c.newKeyForm()
 	f.Name, f.Revision, f.Expires = r.Name, strconv.FormatInt(r.Revision, 10), "keep"
-	keep := expiryChoice{"keep", "As it is: never", time.Time{}}
+	keep := expiryChoice{"keep", "Keep: never expires", time.Time{}}
 	if !r.ExpiresAt.IsZero() {
-		keep = expiryChoice{"keep", "As it is", r.ExpiresAt}
+		keep = expiryChoice{"keep", "Keep", r.ExpiresAt}
 	}
 	f.Options = append([]expiryChoice{keep}, f.Options...)
 	return f
@@ -154,7 +167,7 @@ func (c *call) editForm(r *auth.Record) *keyForm {
 
 // edit answers with the form.
 func (c *call) edit(r *auth.Record, f *keyForm, checked []auth.Scope, status int) error {
-	f.offer(c, checked, union(r.Scopes, checked))
+	f.offer(c, checked, r.Scopes)
 	return c.renderTitle(status, "edit", c.text("Edit %s", nameOf(r)), struct {
 		*keyForm
 		Key auth.Record
@@ -184,8 +197,16 @@ func (c *call) save() error {
 	f := c.editForm(&r)
 	latest := f.Revision
 	checked := f.read(c)
-	if !hasText(f.Name) && f.Name != r.Name {
+	if f.Revision != latest {
+		return c.stale(f, checked, latest)
+	}
+	if f.Name == strings.TrimSpace(r.Name) {
+		f.Name = r.Name // with blanks around it
+	} else if !hasText(f.Name) {
 		f.problem("name", c.text("Enter a name."))
+	}
+	if len(checked) == 0 && len(r.Scopes) > 0 {
+		f.problem("scopes", c.text("Choose at least one scope."))
 	}
 	expires, ok := r.ExpiresAt, true
 	if f.Expires != "keep" {
@@ -198,13 +219,14 @@ func (c *call) save() error {
 		return c.edit(&r, f, checked, http.StatusUnprocessableEntity)
 	}
 	scopes := ordered(r.Scopes, checked)
-	if f.SignIn = c.confirmed(actionsOf(&r, scopes, expires)...); f.SignIn != "" {
+	actions := actionsOf(&r, scopes, expires)
+	if f.SignIn = c.confirmed(actions...); f.SignIn != "" {
 		return c.edit(&r, f, checked, http.StatusForbidden)
 	}
 	changed := false
 	_, err = c.keys.Update(c.ctx(), r.ID, func(r *auth.Record) error {
-		if strconv.FormatInt(r.Revision, 10) != f.Revision {
-			return errStale
+		if strconv.FormatInt(r.Revision, 10) != f.Revision || !slices.Equal(actionsOf(r, scopes, expires), actions) {
+			return errStale // what was confirmed was about another revision
 		}
 		changed = r.Name != f.Name || !slices.Equal(r.Scopes, scopes) || !r.ExpiresAt.Equal(expires)
 		r.Name, r.Scopes = f.Name, scopes

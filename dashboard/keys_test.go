@@ -31,7 +31,7 @@ func TestFlow(t *testing.T) {
 		t.Errorf("it expires at %v, want in 90 days", r.ExpiresAt)
 	}
 
-	again := s.post("keys/new", values).is(409).has("The key was created already", "Replace the key").hasNot(secret, "isk_"+secret[4:20])
+	again := s.post("keys/new", values).is(409).has("This key already exists", "Replace the key").hasNot(secret, "isk_"+secret[4:20])
 	equal(t, "number of keys", len(s.keys()), 1)
 	if again.field("as") == "" {
 		t.Error("the form does not say who")
@@ -48,7 +48,7 @@ func TestFlow(t *testing.T) {
 	s.get("keys/"+r.ID).is(200).has("Production Backend", "Waiting for the first request", "Active", "documents.send", "Created").hasNot(replaced)
 	s.log(r, time.Minute)
 	s.get("keys/"+r.ID).is(200).hasNot("Waiting for").has("Newest requests", "/documents/doc_1")
-	s.post("keys/"+r.ID+"/replace", nil).is(409).has("in use")
+	s.post("keys/"+r.ID+"/replace", nil).is(409).has("The key cannot be replaced")
 
 	s.get("keys/"+r.ID+"/rotate").is(200).has("Rotate Production Backend", "24 hours")
 	s.post("keys/"+r.ID+"/rotate", url.Values{"grace": {"x"}}).is(422).has("Choose how long")
@@ -63,7 +63,7 @@ func TestFlow(t *testing.T) {
 	s.get("keys/"+r.ID+"?notice=revoked").is(200).has("The key has been revoked.", "Create a key like this")
 	s.get("keys/new?like=" + r.ID).is(200).has("Create API Key")
 	s.get("activity").is(200).has("Revoked", "Rotated", "Created", "ada@acme.example")
-	s.get("logs").is(200).has("API Logs", "/documents/doc_1", "192.0.2.7", "Production Backend (revoked)", "30 days")
+	s.get("logs").is(200).has("API Logs", "/documents/doc_1", "192.0.2.7", ") (revoked)", "30 days")
 	s.get("logs?key=" + r.ID).is(200).has("/documents/doc_1")
 	s.get("logs.csv").is(200)
 	s.get("activity.csv").is(200)
@@ -128,7 +128,7 @@ func TestEdit(t *testing.T) {
 	s := newSite(t)
 	r := s.create(keyring.Spec{Name: "Backend", Scopes: auth.Scopes{"templates.read", "documents.read"}})
 	path := "keys/" + r.ID + "/edit"
-	page := s.get(path).is(200).has("Edit Backend", "As it is: never")
+	page := s.get(path).is(200).has("Edit Backend", "Keep: never expires")
 	unchanged := url.Values{"name": {"Backend"}, "scope": {"documents.read", "templates.read"}, "expires": {"keep"},
 		"revision": {page.field("revision")}}
 	equal(t, "unchanged", s.post(path, unchanged).goes(), "keys/"+r.ID+"?notice=unchanged")
@@ -223,8 +223,8 @@ func TestLogFilters(t *testing.T) {
 		{"?method=POST", "/b", "/a<"},
 		{"?request=req_b", "/b", "/a<"},
 		{"?address=192.0.2.7", "/b", "/old"},
-		{"?address=192.0.2.8", "No requests in this range", "/b<"},
-		{"?from=2000-01-01T00:00&to=2000-01-02T00:00", "No requests in this range", "/b<"},
+		{"?address=192.0.2.8", "No request matches", "/b<"},
+		{"?from=2000-01-01T00:00&to=2000-01-02T00:00", "No request matches", "/b<"},
 		{"?from=" + time.Now().UTC().Add(-40*24*time.Hour).Format("2006-01-02T15:04"), "/old", "xxx"},
 	} {
 		s.get("logs" + c.query).is(200).hasBody(c.has).hasNot(c.not)
@@ -248,7 +248,7 @@ func TestChart(t *testing.T) {
 		page := s.get("logs?from=" + now.Add(-length).Format("2006-01-02T15:04") + "&to=" + now.Add(time.Minute).Format("2006-01-02T15:04")).is(200)
 		m := regexp.MustCompile(`viewBox="0 0 (\d+) 100"`).FindStringSubmatch(page.body)
 		if length < time.Hour {
-			page.has("No requests from")
+			page.has("No request matches")
 			continue
 		}
 		if m == nil {

@@ -161,11 +161,14 @@ func (c *call) listKeys() error {
 	if at := cmp.Or(newer, older); at != "" {
 		after, ok := parsePosition(at)
 		if !ok {
-			return &failure{status: http.StatusBadRequest, title: "The link is not one of this page"}
+			return &failure{status: http.StatusBadRequest, title: "This address is not valid"}
 		}
 		f.After, f.NewestFirst = after, newer == ""
 	}
 	c.staffRead(s.Owner, "")
+	if values.Get("notice") == "unknown" {
+		c.notice = c.text("No key matches the key that you entered. It may have been deleted, or belong to another account.")
+	}
 	var keys []auth.Record
 	unreadable, err := c.each(c.ctx(), s, f, func(r *auth.Record) bool {
 		keys = append(keys, *r)
@@ -218,52 +221,4 @@ func (c *call) listKeys() error {
 		data.None = !found && s.Text == "" && s.Owner == ""
 	}
 	return c.render(http.StatusOK, "keys", "API Keys", data)
-}
-
-// search answers the form of the search. It is a POST, so that a key that
-// somebody enters is in no URL.
-func (c *call) search() error {
-	s := c.selectionOf(c.r.PostForm)
-	for _, text := range []*string{&s.Text, &s.Owner} {
-		*text = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(*text), "Bearer "))
-		key, err := c.keyOptions.Scheme.ParseKey(*text)
-		if err == nil {
-			r, err := c.keys.Find(c.ctx(), key)
-			if errors.Is(err, auth.ErrNotFound) {
-				s.Text, s.Owner = "", ""
-				q := s.query()
-				q.Set("notice", "unknown")
-				return c.redirect("", q)
-			}
-			if err != nil {
-				return err
-			}
-			return c.redirect("keys/"+url.PathEscape(r.ID), nil)
-		}
-		if c.partOfKey(*text) { // hints end with its last four characters
-			*text = (*text)[len(*text)-4:]
-		}
-	}
-	return c.redirect("", s.query())
-}
-
-// partOfKey reports whether a text may be a part of a key, which has no place in
-// a URL. An ID is none.
-func (c *call) partOfKey(text string) bool {
-	prefix := cmp.Or(c.keyOptions.Scheme.Prefix, auth.DefaultPrefix)
-	secret, found := strings.CutPrefix(text, prefix)
-	if found && strings.HasPrefix(secret, "…") || len(text) < 5 {
-		return false // a hint
-	}
-	random := func(c rune) bool {
-		return c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c == '_' || c == '-'
-	}
-	if found && len(secret) > 4 {
-		return true
-	}
-	if len(text) < 16 || strings.ContainsFunc(text, func(c rune) bool { return !random(c) }) {
-		return false
-	}
-	_, err := c.keys.Get(c.ctx(), text)
-	return err != nil // also if the store cannot tell
 }

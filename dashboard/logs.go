@@ -88,13 +88,24 @@ func (t timeField) Instant() string {
 }
 
 var (
-	statusChoices = []string{"2xx", "3xx", "4xx", "5xx", "400", "401", "403", "404", "409", "422", "429", "499", "500", "503"}
+	statusChoices = []string{"2xx", "3xx", "4xx", "5xx", "101", "200", "201", "202", "204", "304", "400", "401", "403", "404", "405", "409",
+		"410", "412", "413", "415", "422", "429", "499", "500", "501", "502", "503", "504"}
+	codeChoices   = []string{"INSUFFICIENT_SCOPE", "KEY_DISABLED", "KEY_EXPIRED", "KEY_REVOKED", "INVALID_KEY", "MISSING_KEY", "RATE_LIMITED"}
 	methodChoices = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 )
 
 // Statuses and Methods are the options of the selects, with that which is chosen.
-func (f *logFilter) Statuses() []string { return with(statusChoices, f.Status) }
-func (f *logFilter) Methods() []string  { return with(methodChoices, f.Method) }
+func (f *logFilter) Statuses() []string {
+	if slices.Contains(codeChoices, f.Status) {
+		return statusChoices
+	}
+	return with(statusChoices, f.Status)
+}
+
+// Codes are further options of the select "Status".
+func (f *logFilter) Codes() []string { return codeChoices }
+
+func (f *logFilter) Methods() []string { return with(methodChoices, f.Method) }
 
 func with(choices []string, chosen string) []string {
 	if chosen == "" || slices.Contains(choices, chosen) {
@@ -197,7 +208,7 @@ type entryTable struct {
 // An entryRow is an entry with what is known of its key.
 type entryRow struct {
 	apilog.Entry
-	KeyName, KeyState string
+	Key namedKey
 }
 
 // Took is the duration in a unit that fits.
@@ -233,45 +244,74 @@ func (v *view) Requests(lost int64) string {
 
 // rows returns entries with the names of their keys. Known are keys that were
 // looked up before.
-func (c *call) rows(entries []apilog.Entry, known map[string]namedKey) (rows []entryRow) {
+func (c *call) rows(entries []apilog.Entry, known map[string]namedKey) (rows []entryRow, err error) {
 	if known == nil {
 		known = make(map[string]namedKey)
 	}
 	for _, e := range entries {
 		row := entryRow{Entry: e}
 		if e.KeyID != "" {
-			k, ok := known[e.KeyID]
-			if !ok {
-				if len(known) == knownKeys {
-					clear(known)
-				}
-				k = c.named(e.KeyID)
-				known[e.KeyID] = k
+			if row.Key, err = c.named(e.KeyID, known); err != nil {
+				return nil, err
 			}
-			row.KeyName, row.KeyState = k.name, k.state
 		}
 		rows = append(rows, row)
 	}
-	return rows
+	return rows, nil
 }
 
 // A namedKey is how a key is called, also if it is deleted.
-type namedKey struct{ name, state string }
+type namedKey struct {
+	ID, Name, Hint string
+	State          string // "revoked", "deleted" or ""
+}
 
-func (c *call) named(id string) namedKey {
+// String names the key in one line.
+func (k namedKey) String() string {
+	text := k.Name
+	if k.Hint != "" {
+		text += " (" + k.Hint + ")"
+	}
+	if k.State != "" {
+		text += " (" + k.State + ")"
+	}
+	return text
+}
+
+// namedOf returns how the key of a record is called.
+func (c *call) namedOf(r *auth.Record) namedKey {
+	k := namedKey{ID: r.ID, Name: nameOf(r), Hint: shown(r.Hint)}
+	if k.Name == k.Hint {
+		k.Hint = ""
+	}
+	if !r.RevokedAt.IsZero() {
+		k.State = c.text("revoked")
+	}
+	return k
+}
+
+// named returns how a key is called. Known are keys that were looked up before.
+func (c *call) named(id string, known map[string]namedKey) (namedKey, error) {
+	if k, ok := known[id]; ok {
+		return k, nil
+	}
 	r, err := c.keys.Get(c.ctx(), id)
-	if err == nil {
-		if !r.RevokedAt.IsZero() {
-			return namedKey{nameOf(&r), c.text("revoked")}
-		}
-		return namedKey{nameOf(&r), ""}
-	}
+	k := c.namedOf(&r)
 	if errors.Is(err, auth.ErrNotFound) {
+		k = namedKey{ID: id, Name: shown(id)}
 		if last, ok := c.last(id); ok {
-			return namedKey{nameOf(&last), c.text("deleted")}
+			k = c.namedOf(&last)
+			k.ID = id
 		}
+		k.State = c.text("deleted")
+	} else if err != nil {
+		return k, err
 	}
-	return namedKey{shown(id), c.text("deleted")}
+	if len(known) == knownKeys {
+		clear(known)
+	}
+	known[id] = k
+	return k, nil
 }
 
 // last returns what the last event of a key says that it was.
@@ -305,6 +345,8 @@ func (c *call) apiLogs() error {
 		Days      int
 		Retention int
 		Shown     apilog.Query
+		Many      bool // there are more keys than the select has
+		Ranges    []option
 	}{logFilter: &f, Log: entryTable{View: f.View}, Shown: q}
 	if c.LogsRetention > 0 {
 		data.Retention = int((c.LogsRetention + day - 1) / day)
@@ -313,6 +355,8 @@ func (c *call) apiLogs() error {
 	if f.Keys, err = c.offeredKeysOf(f.Owner, f.Key); err != nil {
 		return err
 	}
+	data.Many = len(f.Keys) >= offeredKeys
+	data.Ranges = c.ranges(&f, time.Now())
 	if len(f.Problems) > 0 {
 		return c.render(http.StatusUnprocessableEntity, "logs", "API Logs", data)
 	}
@@ -327,7 +371,9 @@ func (c *call) apiLogs() error {
 		older.Set("after", entries[pageSize-1].ID)
 		data.Older = "?" + older.Encode()
 	}
-	data.Log.Entries = c.rows(entries, nil)
+	if data.Log.Entries, err = c.rows(entries, nil); err != nil {
+		return err
+	}
 	if f.After != "" {
 		data.Newest = "?" + f.query().Encode()
 	} else {
@@ -351,11 +397,7 @@ func (c *call) offeredKeysOf(owner, chosen string) (list []option, err error) {
 		if len(list) == offeredKeys {
 			break
 		}
-		text := nameOf(&r) + " (" + shown(r.Hint) + ")"
-		if !r.RevokedAt.IsZero() {
-			text += " (" + c.text("revoked") + ")"
-		}
-		list = append(list, option{r.ID, text})
+		list = append(list, option{r.ID, c.namedOf(&r).String()})
 	}
 	n := 0
 	for e, err := range c.keys.Events(c.ctx(), keyring.EventFilter{Kind: keyring.EventDeleted, Owner: owner}) {
@@ -363,12 +405,34 @@ func (c *call) offeredKeysOf(owner, chosen string) (list []option, err error) {
 			break
 		}
 		if e.Before != nil {
-			list = append(list, option{e.KeyID, nameOf(e.Before) + " (" + shown(e.Before.Hint) + ") (" + c.text("deleted") + ")"})
+			k := c.namedOf(e.Before)
+			k.State = c.text("deleted")
+			list = append(list, option{e.KeyID, k.String()})
 			n++
 		}
 	}
 	if chosen != "" && !slices.ContainsFunc(list, func(o option) bool { return o.Value == chosen }) {
-		list = append(list, option{chosen, c.named(chosen).name})
+		k, err := c.named(chosen, make(map[string]namedKey))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, option{chosen, k.String()})
 	}
 	return list, nil
+}
+
+// ranges returns links to the same filters in ranges until now.
+func (c *call) ranges(f *logFilter, now time.Time) (list []option) {
+	for _, r := range []struct {
+		text   string
+		length time.Duration
+	}{{"Last hour", time.Hour}, {"24 hours", day}, {"7 days", 7 * day}, {"30 days", 30 * day}} {
+		q := f.query()
+		for _, name := range []string{"to", "toOffset", "fromOffset"} {
+			q.Del(name)
+		}
+		q.Set("from", now.UTC().Add(-r.length).Format(localTime))
+		list = append(list, option{"?" + q.Encode(), c.text(r.text)})
+	}
+	return list
 }

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -61,8 +62,9 @@ func (c *call) renderTitle(status int, name, title string, data any) error {
 	for part, to := range map[string]*template.HTML{"head": &page.Head, "main": &page.Main} {
 		var b bytes.Buffer
 		if err := pages[name].ExecuteTemplate(&b, part, v); err != nil {
+			c.logFailure(err)
 			http.Error(c.w, "Internal Server Error", http.StatusInternalServerError)
-			return err
+			return errAnswered
 		}
 		*to = template.HTML(b.String())
 	}
@@ -72,12 +74,16 @@ func (c *call) renderTitle(status int, name, title string, data any) error {
 		layout = frame
 	}
 	w := &statusWriter{ResponseWriter: c.w, status: status}
-	if err := layout(w, c.r, page); err != nil {
-		if !w.wrote {
-			http.Error(c.w, "Internal Server Error", http.StatusInternalServerError)
-		}
-		return fmt.Errorf("Options.Layout: %w", err)
+	err := layout(w, c.r, page)
+	switch {
+	case err != nil && !w.wrote:
+		http.Error(c.w, "Internal Server Error", http.StatusInternalServerError)
+		fallthrough
+	case err != nil:
+		c.logFailure(fmt.Errorf("Options.Layout: %w", err))
+		return errAnswered
 	}
+	w.WriteHeader(status) // if the layout wrote nothing
 	return nil
 }
 
@@ -96,8 +102,14 @@ func (w *statusWriter) WriteHeader(int) {
 }
 
 func (w *statusWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(0)
+	w.WriteHeader(w.status)
 	return w.ResponseWriter.Write(p)
+}
+
+// FlushError is for http.ResponseController, which would flush another status.
+func (w *statusWriter) FlushError() error {
+	w.WriteHeader(w.status)
+	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -115,7 +127,7 @@ func frame(w http.ResponseWriter, r *http.Request, p Page) error {
 // assetVersion is in the URL of an asset, so that it can be cached for ever.
 var assetVersion = func() string {
 	sum := sha256.New()
-	for _, name := range []string{"style.css", "script.js"} {
+	for _, name := range []string{"style.css", "script.js", "icon.svg"} {
 		text, err := assetFiles.ReadFile("assets/" + name)
 		if err != nil {
 			panic(err)
@@ -144,6 +156,9 @@ func (v *view) Base() string {
 	return v.base
 }
 
+// Prefix is what keys begin with.
+func (v *view) Prefix() string { return cmp.Or(v.keyOptions.Scheme.Prefix, auth.DefaultPrefix) }
+
 func (v *view) Nonce() string        { return v.nonce }
 func (v *view) AssetVersion() string { return assetVersion }
 func (v *view) Brand() string        { return v.Options.Title }
@@ -163,24 +178,37 @@ func (v *view) Section() string {
 }
 
 // Notice is what the last POST did, or "".
-func (v *view) Notice() string {
-	if v.r.Method == http.MethodGet {
-		if text, ok := notices[v.r.URL.Query().Get("notice")]; ok {
-			return v.text(text)
+func (v *view) Notice() string { return v.notice }
+
+// noticeOf returns the notice that a link asks for, if that is true of the key: a
+// link of others must not claim that a key is revoked.
+func (c *call) noticeOf(r *auth.Record) string {
+	lately := time.Since(r.UpdatedAt) < time.Hour
+	switch c.r.URL.Query().Get("notice") {
+	case "saved":
+		if lately {
+			return c.text("Your changes have been saved.")
+		}
+	case "unchanged":
+		return c.text("Nothing has been changed.")
+	case "disabled":
+		if !r.DisabledAt.IsZero() {
+			return c.text("The key is disabled. Requests with it are refused until it is enabled.")
+		}
+	case "enabled":
+		if lately && r.DisabledAt.IsZero() && r.RevokedAt.IsZero() {
+			return c.text("The key is enabled.")
+		}
+	case "revoked":
+		if !r.RevokedAt.IsZero() {
+			return c.text("The key has been revoked.")
+		}
+	case "ended":
+		if !r.RevokedAt.IsZero() {
+			return c.text("The key and those that it made have been revoked.")
 		}
 	}
 	return ""
-}
-
-// notices are what a page says after a redirect.
-var notices = map[string]string{
-	"saved":     "The key has been saved.",
-	"unchanged": "Nothing has been changed.",
-	"disabled":  "The key is disabled. Requests with it are refused until it is enabled.",
-	"enabled":   "The key is enabled.",
-	"revoked":   "The key has been revoked.",
-	"ended":     "The keys have been revoked.",
-	"unknown":   "No key matches the key that you entered. It may have been deleted, or belong to another account.",
 }
 
 // T returns a text in the language of the viewer, as HTML. Arguments that are
@@ -236,6 +264,21 @@ func (v *view) Seconds(t time.Time) template.HTML {
 		t.Format("2006-01-02 15:04:05 UTC")))
 }
 
+// LogsOf is the query of the API logs of a key, as far back as they go but for a
+// month.
+func (v *view) LogsOf(id string) template.URL {
+	length := 30 * day
+	if v.LogsRetention > 0 {
+		length = min(length, v.LogsRetention)
+	}
+	return template.URL(url.Values{"key": {id}, "from": {time.Now().UTC().Add(-length).Format(localTime)}}.Encode())
+}
+
+// LogsWith is the path of the API logs with one filter.
+func (v *view) LogsWith(name, value string) string {
+	return v.Base() + "logs?" + url.Values{name: {value}}.Encode()
+}
+
 // KeyPath is the path of the page of a key, or of another page about it.
 func (v *view) KeyPath(id string, more ...string) string {
 	return v.Base() + "keys/" + strings.Join(append([]string{url.PathEscape(id)}, more...), "/")
@@ -259,3 +302,6 @@ func (v *view) Class(s status) string {
 	}
 	return "bad"
 }
+
+// ID is that of the key that the path names.
+func (v *view) ID() string { return v.id }

@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/insigner/auth/apilog"
@@ -14,7 +15,8 @@ const maxBody = 64 << 10
 type right int
 
 const (
-	mayLook   right = iota // everybody who is signed in
+	anything  right = iota // also a form that is of no session
+	mayLook                // everybody who is signed in
 	mayEnd                 // disable and revoke: not ReadOnly
 	mayChange              // everything else: neither ReadOnly nor staff without StaffSecrets
 )
@@ -46,7 +48,7 @@ func (h *handler) routes() {
 		{"GET activity.csv", mayLook, (*call).activityCSV},
 		{"GET logs", mayLook, (*call).apiLogs},
 		{"GET logs.csv", mayLook, (*call).logsCSV},
-		{"", mayLook, (*call).noSuchPage},
+		{"", anything, (*call).noSuchPage},
 	} {
 		method, path, ok := strings.Cut(route.pattern, " ")
 		pattern := h.Prefix
@@ -74,23 +76,27 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // it.
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, right right, serve func(*call) error) {
 	c := &call{handler: h, w: w, r: r, id: r.PathValue("id"), nonce: newNonce()}
-	c.base = strings.Repeat("../", strings.Count(strings.TrimPrefix(r.URL.EscapedPath(), h.Prefix), "/"))
-	c.setHeaders()
+	c.base = strings.Repeat("../", max(0, strings.Count(r.URL.EscapedPath(), "/")-strings.Count(h.Prefix, "/")))
 	if err := h.crossOrigin.Check(r); err != nil {
+		c.setHeaders()
 		c.fail(&failure{status: http.StatusForbidden, title: "The form came from another site",
 			detail: "Open the page here, and send the form again."})
 		return
 	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody) // before Viewer, which may read the form
 	viewer, ok := h.Viewer(w, r)
 	if !ok {
 		return
 	}
+	c.setHeaders() // not before: the host's own answer may need another policy
 	c.signIn(viewer)
 	if err := c.permitted(right); err != nil {
 		c.fail(err)
 		return
 	}
-	if err := serve(c); err != nil {
+	if err := serve(c); err == errAnswered {
+		return
+	} else if err != nil {
 		c.fail(err)
 	}
 }
@@ -106,18 +112,26 @@ func (c *call) permitted(right right) error {
 		return &failure{status: http.StatusForbidden, title: "Staff can only look, disable and revoke",
 			detail: "The customer has to do this."}
 	}
-	if c.r.Method != http.MethodPost {
+	if _, err := url.ParseQuery(c.r.URL.RawQuery); err != nil {
+		return &failure{status: http.StatusBadRequest, title: "This address is not valid"}
+	}
+	if c.r.Method != http.MethodPost || right == anything {
 		return nil
 	}
-	c.r.Body = http.MaxBytesReader(c.w, c.r.Body, maxBody)
 	if err := c.r.ParseForm(); err != nil {
 		return badForm(err)
 	}
-	if c.r.PostForm.Get("as") != c.viewer.Name || c.r.PostForm.Get("for") != c.viewer.Owner {
-		return &failure{status: http.StatusConflict, title: "Somebody else is signed in now",
+	if !sameText(c.r.PostForm.Get("as"), c.viewer.Name) || !sameText(c.r.PostForm.Get("for"), c.viewer.Owner) {
+		return &failure{status: http.StatusConflict, title: "You are now signed in as somebody else",
 			detail: "The form was opened by another account. Nothing has been changed. Open the page again."}
 	}
 	return nil
+}
+
+// sameText compares texts of forms, in which browsers change the ends of lines.
+func sameText(a, b string) bool {
+	lines := strings.NewReplacer("\r\n", "\n", "\r", "\n")
+	return lines.Replace(a) == lines.Replace(b)
 }
 
 // mayChange reports whether the viewer may create and change keys.

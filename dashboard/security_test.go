@@ -212,7 +212,7 @@ func TestTextsOfOthers(t *testing.T) {
 func TestCSV(t *testing.T) {
 	s := newSite(t)
 	for name, want := range map[string]string{
-		"=1+1": "'=1+1", "+1": "+1", "+1+cmd": "'+1+cmd", "@x": "'@x", "-x": "'-x", " =x": "' =x", "\t=x": "'\t=x", "＝x": "'＝x", "|cmd": "'|cmd", "%x": "'%x",
+		"=1+1": "'=1+1", "+1": "+1", "+1+cmd": "'+1+cmd", "@x": "'@x", "-x": "'-x", " =x": " '=x", "x;=cmd()": "x;'=cmd()", "a, b": "a, b", "a,-b": "a,'-b", "\t=x": "'\t=x", "＝x": "'＝x", "|cmd": "'|cmd", "%x": "'%x",
 		"plain": "plain", "a=b": "a=b", `"q", x`: `"q", x`, "two\nlines": "two\nlines", "\rx": "'x", "'=x": "''=x",
 	} {
 		s := newSite(t)
@@ -239,11 +239,11 @@ func TestCSV(t *testing.T) {
 	rows, err := csv.NewReader(strings.NewReader(a.body)).ReadAll()
 	must(t, err)
 	equal(t, "rows of the range, and the head", len(rows), 2501)
-	equal(t, "key", rows[1][6], "'=cmd()")
+	equal(t, "key", rows[1][6], "'=cmd() ("+r.Hint+")")
 	rows, err = csv.NewReader(strings.NewReader(s.get("activity.csv").is(200).body)).ReadAll()
 	must(t, err)
 	equal(t, "rows of the activity, and the head", len(rows), 2)
-	equal(t, "name", rows[1][1], "'=cmd()")
+	equal(t, "name", rows[1][1], "'=cmd() ("+r.Hint+")")
 }
 
 // A failingLog fails after some lists.
@@ -316,7 +316,7 @@ func TestOneDownloadAtATime(t *testing.T) {
 	defer first.Body.Close()
 	<-logs.fails
 	logs.good.Store(10_000)
-	s.get("logs.csv").is(429).has("Another download is going on")
+	s.get("logs.csv").is(429).has("Another download is running")
 	close(logs.block)
 	io.Copy(io.Discard, first.Body)
 	for range 1000 { // until the first has ended
@@ -345,7 +345,6 @@ func TestConfirm(t *testing.T) {
 	s.post("keys/new", url.Values{"name": {"Typed"}, "scope": {"documents.read"}, "expires": {"never"}}).is(403).
 		has("Sign in again").hasBody(`value="Typed"`)
 	s.post("keys/"+r.ID+"/rotate", url.Values{"grace": {"now"}}).is(403).has("Sign in again")
-	s.post("keys/"+r.ID+"/replace", nil).is(403)
 	edit := func(values url.Values) *answer {
 		form := url.Values{"name": {"Backend"}, "scope": {"documents.read"}, "expires": {"keep"}, "revision": {"1"}}
 		for name, v := range values {
@@ -355,8 +354,7 @@ func TestConfirm(t *testing.T) {
 	}
 	edit(url.Values{"scope": {"documents.*"}}).is(403)
 	edit(url.Values{"expires": {"never"}}).is(403)
-	want := []dashboard.Action{"create", "create", "rotate", "replace", "widen", "extend"}
-	want[3] = dashboard.ActionRotate
+	want := []dashboard.Action{"create", "create", "rotate", "widen", "extend"}
 	for i, a := range want {
 		if i >= len(asked) || asked[i] != a {
 			t.Fatalf("asked for %q, want %q", asked, want)
@@ -380,11 +378,15 @@ func TestBulk(t *testing.T) {
 	s.post("keys/revoke", nil).is(422).has("No key is selected")
 	s.post("keys/revoke", url.Values{"id": ids[:2]}).is(200).has("Revoke 2 keys", "Cancel")
 	equal(t, "revoked", s.record(ids[0]).RevokedAt.IsZero(), true)
-	s.post("keys/revoke", url.Values{"id": ids[:2], "confirmed": {"3"}}).is(409).has("The number has changed")
-	s.post("keys/revoke", url.Values{"id": ids[:2], "confirmed": {"2"}}).goes()
-	page := s.post("keys/revoke", url.Values{"all": {"yes"}, "q": {"bulk"}, "status": {"current"}}).is(200).has("Revoke 58 keys", "newest 50 of them")
+	two := s.post("keys/revoke", url.Values{"id": {ids[0], ids[1], ids[0]}}).is(200).has("Revoke 2 keys")
+	s.post("keys/revoke", url.Values{"id": ids[:2], "confirmed": {"3"}, "set": {two.field("set")}}).is(409).has("These are other keys than when you were asked")
+	s.post("keys/revoke", url.Values{"id": ids[2:4], "confirmed": {"2"}, "set": {two.field("set")}}).is(409)
+	s.post("keys/revoke", url.Values{"id": ids[:2], "confirmed": {"2"}, "set": {two.field("set")}}).is(200).has("2 keys have been revoked")
+	all := url.Values{"all": {"yes"}, "q": {"bulk"}, "status": {"current"}}
+	page := s.post("keys/revoke", all).is(200).has("Revoke 58 keys", "newest 50 of them")
 	equal(t, "filter", page.field("q"), "bulk")
-	equal(t, "after it", s.post("keys/revoke", url.Values{"all": {"yes"}, "q": {"bulk"}, "status": {"current"}, "confirmed": {"58"}}).goes(), "?notice=ended&q=bulk")
+	all["confirmed"], all["set"] = []string{"58"}, []string{page.field("set")}
+	s.post("keys/revoke", all).is(200).has("58 keys have been revoked").hasBody(`href="../?q=bulk"`)
 	n := 0
 	for _, r := range s.keys() {
 		if !r.RevokedAt.IsZero() {
@@ -413,7 +415,7 @@ func TestLimits(t *testing.T) {
 	s.create(keyring.Spec{Name: "First"})
 	s.create(keyring.Spec{Name: "Second"})
 	form := url.Values{"name": {"Third"}, "scope": {"documents.read"}, "expires": {"latest"}}
-	s.get("keys/new").is(200).has("As late as permitted", "30 days").hasNot("No expiration", "90 days", "1 year")
+	s.get("keys/new").is(200).has("Latest permitted date", "30 days").hasNot("No expiration", "90 days", "1 year")
 	s.post("keys/new", form).is(422).has("You have 2 keys that are neither revoked nor expired; 2 are permitted", "First").hasBody(`value="Third"`)
 	form.Set("expires", "custom")
 	form.Set("date", time.Now().AddDate(1, 0, 0).Format(time.DateOnly))

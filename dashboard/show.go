@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode"
@@ -50,12 +51,13 @@ func invisible(c rune) bool {
 	return unicode.Is(unicode.Variation_Selector, c)
 }
 
-// nameOf returns the name of a key, or its hint if the name cannot be seen.
+// nameOf returns the name of a key, or its hint if the name cannot be seen, or
+// its ID.
 func nameOf(r *auth.Record) string {
 	for _, c := range r.Name {
 		if hasShape(c) && !unicode.Is(unicode.Join_Control, c) && !unicode.Is(unicode.M, c) {
 			return shown(r.Name)
 		}
 	}
-	return shown(r.Hint)
+	return shown(cmp.Or(r.Hint, r.ID))
 }

@@ -9,26 +9,22 @@ import (
 	"github.com/insigner/auth"
 )
 
-// Made returns the IDs of the keys that a key made: those that it created, those
-// that it rotated itself into, and those that these made in turn. It finds keys
-// that are deleted by their events.
+// Made returns the keys that a key made: those that it created, those that it
+// rotated itself into, and those that these made in turn. It finds keys that are
+// deleted by their events, and returns what these know of them, without a Hash.
 //
-// If the store fails, Made returns what it has found together with the first
-// error. The error matches auth.ErrNotFound if the Keyring sees neither the
+// If the store fails, or ctx ends, Made returns what it has found together with
+// the first error. The error matches auth.ErrNotFound if the Keyring sees neither the
 // record nor an event of the key.
-func (k *Keyring) Made(ctx context.Context, id string) ([]string, error) {
+func (k *Keyring) Made(ctx context.Context, id string) ([]auth.Record, error) {
 	s, err := k.searchMade(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	for n := 0; n < len(s.found); n++ {
+	for n := 0; n < len(s.found) && ctx.Err() == nil; n++ {
 		s.searchKey(s.found[n].ID)
 	}
-	var ids []string
-	for _, r := range s.found[1:] {
-		ids = append(ids, r.ID)
-	}
-	return ids, s.failure
+	return s.found[1:], cmp.Or(s.failure, ctx.Err())
 }
 
 // RevokeMade revokes a key that has leaked, and all keys that it made. It
@@ -136,7 +132,9 @@ func (s *search) searchKey(id string) {
 		case errors.Is(err, errors.ErrUnsupported):
 			return
 		case s.fail(err) && e.After != nil:
-			s.add(*e.After)
+			r := *e.After
+			r.Hash = auth.Hash{}
+			s.add(r)
 		case err == nil:
 			s.add(auth.Record{ID: e.KeyID})
 		}

@@ -3,7 +3,8 @@
 (() => {
   const all = (selector, f) => document.querySelectorAll(selector).forEach(f);
   const two = n => String(n).padStart(2, '0');
-  const lang = document.documentElement.lang || 'en';
+  let lang = document.documentElement.lang || 'en';
+  try { new Intl.DateTimeFormat(lang); } catch { lang = 'en'; }
 
   // The name of the reader's zone at a time, such as "GMT+1".
   const zone = at => new Intl.DateTimeFormat(lang, {timeZoneName: 'short'}).formatToParts(at)
@@ -29,7 +30,7 @@
       const at = new Date(input.dataset.instant);
       input.value = `${date(at)}T${clock(at)}`;
     }
-    const hidden = document.querySelector(`input[name=${input.name}Offset]`);
+    const hidden = input.form.querySelector(`input[name=${input.name}Offset]`);
     input.form.addEventListener('submit', () => {
       hidden.value = input.value ? east(new Date(input.value)) : '';
     });
@@ -38,9 +39,9 @@
   // What the select "Expires" means.
   const expires = document.querySelector('.keys-pages select[name=expires]');
   if (expires) {
-    const input = document.querySelector('input[name=date]');
-    const offset = document.querySelector('input[name=offset]');
-    const until = document.querySelector('[data-until]');
+    const input = expires.form.querySelector('input[name=date]');
+    const offset = expires.form.querySelector('input[name=offset]');
+    const until = expires.form.querySelector('[data-until]');
     const end = () => { // of the day
       const [year, month, day] = input.value.split('-').map(Number);
       return new Date(year, month - 1, day + 1);
@@ -61,6 +62,16 @@
     input.addEventListener('input', update);
     update();
   }
+
+  // A scope that a checked wildcard covers says so.
+  const included = () => all('.keys-pages .scope', scope => {
+    const box = scope.querySelector('input');
+    const note = scope.querySelector('.included');
+    note.id ||= box.id + '-included';
+    const help = box.id + '-help';
+    box.setAttribute('aria-describedby', note.checkVisibility?.() ? help + ' ' + note.id : help);
+  });
+  all('.keys-pages form.key', form => { form.addEventListener('change', included); included(); });
 
   // Copy, also without the clipboard API, which plain HTTP does not have.
   all('.keys-pages [data-copy]', button => {

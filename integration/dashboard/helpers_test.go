@@ -6,9 +6,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/insigner/auth/integration/dashboard/browser"
 	"github.com/insigner/auth/integration/dashboard/example"
@@ -115,16 +117,18 @@ func (p *tab) heading(name string) {
 	p.must(p.Wait("heading", name))
 }
 
-// has expects texts in the page.
+// has waits until the page has the texts.
 func (p *tab) has(texts ...string) {
 	p.t.Helper()
-	page, err := p.Text()
-	p.must(err)
-	for _, text := range texts {
-		if !strings.Contains(page, text) {
-			p.t.Errorf("the page has no %q:\n%s", text, page)
+	page := ""
+	for range 200 {
+		page, _ = p.Text() // which fails while the page changes
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(page, text) }) {
+			return
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
+	p.t.Errorf("the page has not all of %q:\n%s", texts, page)
 }
 
 // value returns the value of a field.

@@ -139,7 +139,7 @@ func TestAccessibility(t *testing.T) {
 	p.heading("Save your key")
 	p.accessible("saved")
 	p.must(p.Reload())
-	p.heading("The key was created already")
+	p.heading("This key already exists")
 	p.accessible("sent twice")
 	p.click("link", "I have saved it")
 	p.accessible("a long name")
@@ -227,14 +227,15 @@ func TestImpatience(t *testing.T) {
 		p.fill("textbox", "Name", "Twice")
 		p.click("checkbox", "documents.read")
 		p.must(p.DoubleClick("button", "Create"))
+		time.Sleep(time.Second)
 		if n, err := p.Count("heading", "Save your key"); err != nil || n == 0 {
-			p.heading("The key was created already")
+			p.heading("This key already exists")
 			p.click("button", "Replace the key")
 			p.heading("Save your key")
 		}
 		secret := p.value("textbox", "API key")
 		p.must(p.Reload())
-		p.heading("The key was created already")
+		p.has("The form was sent more than once.")
 		use(t, p.url, secret)
 		p.must(p.Back())
 		time.Sleep(200 * time.Millisecond)
@@ -303,7 +304,7 @@ func TestTwoTabs(t *testing.T) {
 	second.goTo(p.path())
 	p.fill("textbox", "Name", "From the first tab")
 	p.click("button", "Save")
-	p.has("The key has been saved.")
+	p.has("Your changes have been saved.")
 	second.fill("textbox", "Name", "From the second tab")
 	second.click("button", "Save")
 	second.has("The key was changed since you opened this page", "What changed in between", "From the first tab")
@@ -317,7 +318,7 @@ func TestTwoTabs(t *testing.T) {
 	second.click("link", "Edit")
 	p.signIn("Bob, Globex")
 	second.click("button", "Save")
-	second.heading("Somebody else is signed in now")
+	second.heading("You are now signed in as somebody else")
 }
 
 // Times and dates are in the zone of the reader, and a chosen day ends at its end

@@ -68,7 +68,9 @@ func (c *call) showKey() error {
 		entries, logsErr := c.logs.List(c.ctx(), q)
 		if logsErr == nil {
 			data.Key.LastUsedAt = lastUse(&r, entries)
-			data.Log.Entries, logsErr = c.rows(entries, nil)
+			if data.Log.Entries, err = c.rows(entries, nil); err != nil {
+				return err
+			}
 			now := time.Now()
 			q.From, q.To = now.Add(-30*day), now
 			data.Chart, data.NoChart = c.chart(q)

@@ -394,7 +394,7 @@ func (p *Page) settles(ctx context.Context, t *chromedp.Target, f func() error) 
 		select {
 		case <-started:
 			loading++
-			wait.Reset(patience)
+			wait.Reset(patience / 4) // a link within the page may never tell that it has stopped
 		case <-stopped:
 			if loading--; loading <= 0 {
 				loading = 0
@@ -522,7 +522,10 @@ func Eval[T any](p *Page, expression string) (T, error) {
 // Text returns what a reader sees.
 func (p *Page) Text() (string, error) { return Eval[string](p, "document.body.innerText") }
 
-// Screenshot returns the whole page as PNG.
+// maxHeight is that of a screenshot. Long tables repeat themselves.
+const maxHeight = 1800
+
+// Screenshot returns the page as PNG.
 func (p *Page) Screenshot() (png []byte, err error) {
 	err = p.do(func(ctx context.Context, t *chromedp.Target) error {
 		m, err := cdp.Call(ctx, t, page.GetLayoutMetrics, cdp.Empty{})
@@ -531,7 +534,7 @@ func (p *Page) Screenshot() (png []byte, err error) {
 		}
 		shot, err := cdp.Call(ctx, t, page.CaptureScreenshot, page.CaptureScreenshotParams{
 			Format: "png", CaptureBeyondViewport: new(true),
-			Clip: &page.Viewport{Width: float64(p.opts.Width), Height: m.CSSContentSize.Height, Scale: 1},
+			Clip: &page.Viewport{Width: float64(p.opts.Width), Height: min(m.CSSContentSize.Height, maxHeight), Scale: 1},
 		})
 		png = shot.Data
 		return err

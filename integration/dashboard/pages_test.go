@@ -2,6 +2,7 @@
 package dashboard_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -107,6 +108,26 @@ func use(t *testing.T, url, key string) {
 	}
 }
 
+// callAPI manages keys over HTTP, and returns the ID in the answer.
+func callAPI(t *testing.T, method, url, key, body string) string {
+	t.Helper()
+	r, err := http.NewRequest(method, url, strings.NewReader(body))
+	must(t, err)
+	r.Header.Set("Authorization", "Bearer "+key)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(r)
+	must(t, err)
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		t.Fatalf("%s %s: %d", method, url, resp.StatusCode)
+	}
+	var answer struct{ ID string }
+	json.NewDecoder(resp.Body).Decode(&answer) // there may be none
+	return answer.ID
+}
+
 // Axe-core finds nothing on any page, in any state.
 func TestAccessibility(t *testing.T) {
 	t.Parallel()
@@ -138,11 +159,22 @@ func TestAccessibility(t *testing.T) {
 	p.click("button", "Create")
 	p.heading("Save your key")
 	p.accessible("saved")
+	secret := p.value("textbox", "API key")
 	p.must(p.Reload())
 	p.heading("This key already exists")
 	p.accessible("sent twice")
 	p.click("link", "I have saved it")
 	p.accessible("a long name")
+	leaked := p.path()
+	child := callAPI(t, "POST", p.url+"/api/v1/keys", secret, `{"name": "Child", "scopes": ["documents.read"]}`)
+	p.goTo(leaked + "/revoke")
+	p.accessible("revoke with what it made")
+	p.click("button", "Revoke key")
+	p.has("Choose which keys to revoke.")
+	p.accessible("revoke without a choice")
+	callAPI(t, "DELETE", p.url+"/api/v1/keys/"+child, secret, "")
+	p.goTo("/developers/keys/" + child)
+	p.accessible("deleted")
 	p.goTo("/developers/")
 	p.accessible("long names")
 	p.click("checkbox", "Select Nightly export")

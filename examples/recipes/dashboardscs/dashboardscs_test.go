@@ -182,7 +182,7 @@ func TestOtherUser(t *testing.T) {
 	form := b.form
 	b.signIn("bob", "globex")
 	b.form = form
-	b.want("POST", "/developers/keys/new", newKey, 409, "Somebody else is signed in now")
+	b.want("POST", "/developers/keys/new", newKey, 409, "You are now signed in as somebody else")
 }
 
 func TestFreshSignIn(t *testing.T) {

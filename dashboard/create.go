@@ -143,6 +143,9 @@ func (c *call) replace() error {
 	if err != nil {
 		return err
 	}
+	if r.RotatedTo != "" {
+		return c.exists(&r, "The key was replaced already", true)
+	}
 	used, err := c.isUsed(&r)
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func TestFlow(t *testing.T) {
 	if replaced == secret {
 		t.Error("the key was not replaced")
 	}
-	s.post("keys/"+r.ID+"/replace", nil).is(409).hasNot(replaced)
+	s.post("keys/"+r.ID+"/replace", nil).is(409).has("The key was replaced already", "sent more than once", "Replace the key").hasNot(replaced)
 	equal(t, "number of keys", len(s.keys()), 2)
 	old, r := s.record(r.ID), s.record(s.record(r.ID).RotatedTo)
 	equal(t, "the old one", keyring.StateOf(&old, time.Now()), keyring.Expired)

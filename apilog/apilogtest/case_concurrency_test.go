@@ -13,7 +13,7 @@ import (
 
 // moment is what a broken store takes between two of its steps, so that calls
 // at the same time come between them.
-const moment = time.Millisecond
+const moment = 10 * time.Millisecond
 
 var concurrencyFaults = []fault{
 	{"two Appends at the same time are an error", "Append at the same time", true, func(s *store) {
@@ -68,6 +68,7 @@ var concurrencyFaults = []fault{
 		}
 	}},
 	{"DeleteOwner counts first", "Delete while entries are appended", true, func(s *store) {
+		var counted atomic.Int32
 		s.onDeleteOwner = func(ctx context.Context, owner string) (int64, error) {
 			if ctx.Err() != nil || owner != "org_2" {
 				return s.MemoryStore.DeleteOwner(ctx, owner)
@@ -78,7 +79,10 @@ var concurrencyFaults = []fault{
 					n++
 				}
 			}
-			time.Sleep(moment)
+			counted.Add(1)
+			for i := 0; counted.Load() < 2 && i < 1000; i++ { // until another call has counted the same
+				time.Sleep(time.Millisecond)
+			}
 			_, err := s.MemoryStore.DeleteOwner(ctx, owner)
 			return int64(n), err
 		}

@@ -218,7 +218,7 @@ func (a *Authenticator) judge(d *Decision) *refusal {
 }
 
 // decided completes d, tells the hook, and returns refused as an error, which
-// is nil if there is none.
+// is nil without one.
 func (a *Authenticator) decided(ctx context.Context, d *Decision, refused *refusal) error {
 	var err error
 	if refused != nil {
@@ -300,7 +300,7 @@ func giveBack(own, r *http.Request) {
 
 // Bearer returns the credential in the Authorization fields of a request, as
 // Middleware reads it: what follows the scheme Bearer, in any case, and one or
-// more spaces (RFC 9110 section 11.4). It returns "" if there is none. It is
+// more spaces (RFC 9110 section 11.4). It returns "" without one. It is
 // for other transports, such as gRPC metadata.
 //
 // Several fields are joined by commas (RFC 9110 section 5.3). No key of a

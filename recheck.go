@@ -60,7 +60,7 @@ func (id *identity) recheck(ctx context.Context, d *Decision) *refusal {
 // that as the cause. The reason is told to Options.OnDecision once.
 //
 // The context is canceled at once if the record in ctx fails its Check now, or
-// if there is none. WithRecheck panics if every is not positive. Call the
+// if ctx has no record. WithRecheck panics if every is not positive. Call the
 // CancelFunc when the stream ends, to free its timers.
 func WithRecheck(ctx context.Context, every time.Duration) (context.Context, context.CancelFunc) {
 	const call = "auth.WithRecheck"

@@ -162,7 +162,7 @@ func findKey(text string, from int, prefix string, least int) (start, end int) {
 	}
 }
 
-// endOfKey returns where the key that begins at from ends, or 0 if there is none.
+// endOfKey returns where the key that begins at from ends, or 0 without a key.
 // It has least characters in a row, or is a whole key with gaps.
 func endOfKey(text string, from, least int) (end int) {
 	n := 0

@@ -28,7 +28,7 @@ type visit struct {
 	path, requestID, userAgent string
 	addr                       netip.Addr
 
-	status atomic.Int32 // of the answer; 0 if there is none yet
+	status atomic.Int32 // of the answer; 0 before it begins
 	late   atomic.Bool  // the client had left when the answer began
 	wrote  atomic.Int64
 	body   countedBody

@@ -11,7 +11,7 @@ import (
 const (
 	lookupRule   = "Lookup returns the record with that hash, in any state."
 	lookupUnheld = "Lookup: if there is no such record, the error matches auth.ErrNotFound."
-	getUnheld    = "Get returns the record with that ID. If there is none, the error matches auth.ErrNotFound."
+	getUnheld    = "Get returns the record with that ID. If no record has it, the error matches auth.ErrNotFound."
 )
 
 var past = time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)

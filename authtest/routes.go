@@ -38,7 +38,7 @@ import (
 // It cannot recognize one that does neither, such as one that deletes something
 // and answers with a status alone, which gin and echo drop.
 //
-// A route is a pattern of [http.ServeMux]: a method (GET if there is none),
+// A route is a pattern of [http.ServeMux]: a method (GET if it names no method),
 // perhaps a host, and a path, whose wildcards are filled in with "authtest".
 // For a router that wants something else there, give a path. A route that h
 // does not have is reported too. Routes that are not listed are not checked, so

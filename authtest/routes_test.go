@@ -65,7 +65,7 @@ func TestCheckRoutes(t *testing.T) {
 	app, key := newRoutes(store), authtest.NewKey(t, store)
 	for _, c := range []struct {
 		route string
-		want  string // in the report; if empty, there is none
+		want  string // in the report; if empty, it reports nothing
 	}{
 		{"GET /documents", ""},
 		{"GET\t /documents", ""},

@@ -206,32 +206,21 @@ func (v *view) EventTable(events []eventRow) eventTable {
 
 // An eventFilter is what the form of the page "Activity" asks for.
 type eventFilter struct {
-	View     *view
+	form
 	Key      string
 	By       string
 	Kind     string
 	Owner    string
 	From, To timeField
-	Problems []problem
 	Kinds    any
 	Keys     []option
-}
-
-// Wrong returns what is wrong with a field, or "".
-func (f *eventFilter) Wrong(field string) string {
-	for _, p := range f.Problems {
-		if p.Field == field {
-			return p.Text
-		}
-	}
-	return ""
 }
 
 // eventFilterOf reads the form.
 func (c *call) eventFilterOf() (f eventFilter, q keyring.EventFilter) {
 	values := c.r.URL.Query()
 	get := func(name string) string { return strings.TrimSpace(values.Get(name)) }
-	f = eventFilter{View: &view{call: c}, Key: get("key"), By: get("by"), Kind: get("kind"), Kinds: kinds}
+	f = eventFilter{form: form{View: c.view()}, Key: get("key"), By: get("by"), Kind: get("kind"), Kinds: kinds}
 	if c.viewer.Staff {
 		f.Owner = get("owner")
 	}
@@ -240,7 +229,7 @@ func (c *call) eventFilterOf() (f eventFilter, q keyring.EventFilter) {
 		t    *timeField
 	}{{"from", &f.From}, {"to", &f.To}} {
 		if !field.t.read(values, field.name) {
-			f.Problems = append(f.Problems, problem{f.View, field.name, c.text("Enter a date and a time.")})
+			f.problem(field.name, c.text("Enter a date and a time."))
 		}
 	}
 	if f.Kind != "" && !slices.ContainsFunc(kinds, func(k struct {
@@ -249,21 +238,15 @@ func (c *call) eventFilterOf() (f eventFilter, q keyring.EventFilter) {
 	}) bool {
 		return string(k.Value) == f.Kind
 	}) {
-		f.Problems = append(f.Problems, problem{f.View, "kind", c.text("Choose a kind.")})
+		f.problem("kind", c.text("Choose a kind."))
 	}
 	return f, keyring.EventFilter{KeyID: f.Key, By: f.By, Kind: keyring.EventKind(f.Kind), Owner: f.Owner,
 		From: f.From.Time, To: f.To.Time, After: get("after")}
 }
 
 func (f *eventFilter) query() url.Values {
-	q := make(url.Values)
-	for name, value := range map[string]string{"key": f.Key, "by": f.By, "kind": f.Kind, "owner": f.Owner,
-		"from": f.From.Value, "fromOffset": f.From.Offset, "to": f.To.Value, "toOffset": f.To.Offset} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
+	return query(map[string]string{"key": f.Key, "by": f.By, "kind": f.Kind, "owner": f.Owner,
+		"from": f.From.Value, "fromOffset": f.From.Offset, "to": f.To.Value, "toOffset": f.To.Offset})
 }
 
 // activity is the page "Activity".
@@ -294,7 +277,7 @@ func (c *call) activity() error {
 	}
 	switch {
 	case errors.Is(err, auth.ErrNotFound) && q.After == "":
-		f.Problems = append(f.Problems, problem{f.View, "key", c.text("There is no such key.")})
+		f.problem("key", c.text("There is no such key."))
 		return c.render(http.StatusUnprocessableEntity, "activity", "Activity", data)
 	case errors.Is(err, auth.ErrNotFound):
 		return &failure{status: http.StatusBadRequest, title: "This address is not valid"}

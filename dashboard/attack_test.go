@@ -173,33 +173,30 @@ func TestBulkGoesOn(t *testing.T) {
 	s.post("keys/revoke", form).is(503).has("9 keys have been revoked", "1 key could not be revoked")
 }
 
-// The form says another revision than the one that it was opened for, and somebody
-// narrows the key in between: nothing is widened without being asked for.
+// Somebody narrows a key while a form of it is answered that says the revision
+// before or the one after: nothing is widened or lengthened without being asked
+// for.
 func TestConfirmOfAnotherRevision(t *testing.T) {
-	asked := 0
-	s, store := hooked(t, func(o *dashboard.Options, _ *keyring.Options) {
-		o.Confirm = func(*http.Request, dashboard.Viewer, dashboard.Action) string {
-			asked++
-			return "https://login.example"
-		}
-	})
-	r := s.create(keyring.Spec{Scopes: auth.Scopes{"*"}})
-	gets := 0
-	store.get = func(string) error {
-		if gets++; gets == 2 { // between the first read and the change
-			narrow := s.record(r.ID)
-			narrow.Scopes, narrow.ExpiresAt, narrow.Revision = auth.Scopes{"documents.read"}, time.Now().Add(time.Hour), 2
-			must(t, s.store.Update(ctx, &narrow, nil))
-		}
-		return nil
-	}
 	for _, revision := range []string{"1", "2"} {
-		gets = 0
-		if revision == "2" {
-			gets = 3
+		s, store := hooked(t, func(o *dashboard.Options, _ *keyring.Options) {
+			o.Confirm = func(*http.Request, dashboard.Viewer, dashboard.Action) string { return "https://login.example" }
+		})
+		r := s.create(keyring.Spec{Scopes: auth.Scopes{"*"}})
+		gets := 0
+		store.get = func(string) error {
+			if gets++; gets == 2 { // between the first read and the change, or what is read for the answer
+				narrow := s.record(r.ID)
+				narrow.Scopes, narrow.ExpiresAt, narrow.Revision = auth.Scopes{"documents.read"}, time.Now().Add(time.Hour), 2
+				must(t, s.store.Update(ctx, &narrow, nil))
+			}
+			return nil
 		}
-		s.post("keys/"+r.ID+"/edit", url.Values{"name": {"Backend"}, "scope": {"*"}, "expires": {"keep"}, "revision": {revision}})
-		equal(t, "scopes after a form of revision "+revision, fmt.Sprint(s.record(r.ID).Scopes), "[documents.read]")
+		form := url.Values{"name": {"Backend"}, "scope": {"*"}, "expires": {"keep"}, "revision": {revision}}
+		equal(t, "status of a form of revision "+revision, s.post("keys/"+r.ID+"/edit", form).status, 409)
+		now := s.record(r.ID)
+		equal(t, "revision", now.Revision, 2)
+		equal(t, "scopes", fmt.Sprint(now.Scopes), "[documents.read]")
+		equal(t, "it never expires", now.ExpiresAt.IsZero(), false)
 	}
 }
 
@@ -225,6 +222,11 @@ func TestStaffReads(t *testing.T) {
 			t.Errorf("the host is told %q, want globex and the key", reads)
 		}
 	}
+	form := url.Values{"name": {"Twice"}, "scope": {"documents.read"}, "expires": {"never"}, "once": {"x"}, "owner": {"globex"}}
+	s.post("keys/new", form).is(200)
+	reads = nil
+	s.post("keys/new", form).is(409)
+	equal(t, "reads of a repeated form", len(reads), 1)
 }
 
 // A key that a colleague rotated is not replaced.
@@ -352,4 +354,23 @@ func TestLayoutFails(t *testing.T) {
 		equal(t, name+": status", a.status, want.status)
 		equal(t, name+": body", a.body, want.body)
 	}
+}
+
+// Somebody renames a key between the read and the change of a form. The form does
+// not overwrite that.
+func TestStaleInBetween(t *testing.T) {
+	s, store := hooked(t)
+	r := s.create(keyring.Spec{})
+	gets := 0
+	store.get = func(string) error {
+		if gets++; gets == 2 {
+			renamed := s.record(r.ID)
+			renamed.Name, renamed.Revision = "Theirs", 2
+			must(t, s.store.Update(ctx, &renamed, nil))
+		}
+		return nil
+	}
+	form := url.Values{"name": {"Mine"}, "scope": {"documents.read"}, "expires": {"keep"}, "revision": {"1"}}
+	s.post("keys/"+r.ID+"/edit", form).is(409).has("Theirs")
+	equal(t, "name", s.record(r.ID).Name, "Theirs")
 }

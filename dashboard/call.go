@@ -82,6 +82,17 @@ func (c *call) redirect(path string, query url.Values) error {
 	return nil
 }
 
+// query returns the parameters of a link that have a value.
+func query(parameters map[string]string) url.Values {
+	q := make(url.Values)
+	for name, value := range parameters {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
 // staffRead tells the host that staff are about to see data of customers.
 func (c *call) staffRead(owner, keyID string) {
 	if c.viewer.Staff && c.OnStaffRead != nil {

@@ -55,7 +55,7 @@ func (c *call) chart(q apilog.Query) (ch *chart, why string) {
 		c.logFailure(err)
 		return nil, c.text("The chart cannot be drawn now. Try again, or choose a shorter range.")
 	}
-	ch = &chart{View: &view{call: c}, From: q.From, To: q.To, Step: step, Width: len(buckets) * 10, Top: 1}
+	ch = &chart{View: c.view(), From: q.From, To: q.To, Step: step, Width: len(buckets) * 10, Top: 1}
 	for _, b := range buckets {
 		ch.Requests += b.Requests
 		ch.ClientErrors += b.ClientErrors

@@ -174,7 +174,7 @@ func (c *call) signInFirst(signIn string) error {
 	return c.render(http.StatusForbidden, "signin", "Sign in again first", struct {
 		View   *view
 		SignIn string
-	}{&view{call: c}, signIn})
+	}{c.view(), signIn})
 }
 
 // rotateForm is the form of the page "Rotate".
@@ -209,7 +209,7 @@ func (c *call) rotateKey() error {
 	if r.RotatedTo != "" {
 		return c.exists(&r, "The key has been rotated already", false)
 	}
-	f := &rotateForm{View: &view{call: c}, Key: r, Graces: graces, Grace: "24h", SignIn: c.confirmed(ActionRotate)}
+	f := &rotateForm{View: c.view(), Key: r, Graces: graces, Grace: "24h", SignIn: c.confirmed(ActionRotate)}
 	return c.renderTitle(http.StatusOK, "rotate", c.text("Rotate %s", nameOf(&r)), f)
 }
 
@@ -219,7 +219,7 @@ func (c *call) rotate() error {
 	if err != nil {
 		return err
 	}
-	f := &rotateForm{View: &view{call: c}, Key: r, Graces: graces, Grace: c.r.PostForm.Get("grace")}
+	f := &rotateForm{View: c.view(), Key: r, Graces: graces, Grace: c.r.PostForm.Get("grace")}
 	status := http.StatusOK
 	i := slices.IndexFunc(graces, func(g grace) bool { return g.Value == f.Grace })
 	if i < 0 {

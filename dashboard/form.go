@@ -25,7 +25,7 @@ const (
 // A keyForm is the form of a key: that of a new one, or of one that is edited.
 // It keeps what was typed, also if that is wrong.
 type keyForm struct {
-	View     *view
+	form
 	Name     string
 	Owner    string // only staff choose it
 	Scopes   []scopeChoice
@@ -36,7 +36,6 @@ type keyForm struct {
 	Options  []expiryChoice
 	Once     string // of a new key
 	Revision string // of a key that is edited
-	Problems []problem
 	SignIn   string // where to sign in again, or ""
 	Changed  []eventRow
 
@@ -62,6 +61,12 @@ type expiryChoice struct {
 	At          time.Time // zero for never and for a custom date
 }
 
+// A form is what all forms have: the view, and what is wrong with the fields.
+type form struct {
+	View     *view
+	Problems []problem
+}
+
 // A problem is what is wrong with a field.
 type problem struct {
 	View        *view
@@ -69,12 +74,12 @@ type problem struct {
 }
 
 // problem adds what is wrong with a field.
-func (f *keyForm) problem(field, text string) {
+func (f *form) problem(field, text string) {
 	f.Problems = append(f.Problems, problem{f.View, field, text})
 }
 
 // Wrong returns what is wrong with a field, or "".
-func (f *keyForm) Wrong(field string) string {
+func (f *form) Wrong(field string) string {
 	for _, p := range f.Problems {
 		if p.Field == field {
 			return p.Text
@@ -85,7 +90,7 @@ func (f *keyForm) Wrong(field string) string {
 
 // newKeyForm returns an empty form.
 func (c *call) newKeyForm() *keyForm {
-	f := &keyForm{View: &view{call: c}, Once: rand.Text()}
+	f := &keyForm{form: form{View: c.view()}, Once: rand.Text()}
 	f.Options = c.expiryChoices(time.Now())
 	f.Expires = "never"
 	if !c.latestExpiry(time.Now()).IsZero() {

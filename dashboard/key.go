@@ -1,7 +1,6 @@
 package dashboard
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"html/template"
@@ -43,7 +42,7 @@ func (c *call) showKey() error {
 		Events          eventTable
 		NoLog, NoEvents string
 	}{Key: r}
-	v := &view{call: c}
+	v := c.view()
 	data.Log = entryTable{View: v, Short: true}
 	c.notice = c.noticeOf(&r)
 	data.Events, err = c.eventTable(keyring.EventFilter{KeyID: r.ID}, keyEvents, true)
@@ -101,7 +100,7 @@ func (c *call) showDeleted() error {
 }
 
 // lastUse returns the last use of a key. The logs know it earlier than the record.
-// A request that was refused for the key itself is none.
+// A request that was refused for the key itself does not count.
 func lastUse(r *auth.Record, entries []apilog.Entry) time.Time {
 	for _, e := range entries { // newest first
 		if e.Lost == 0 && e.Status != http.StatusUnauthorized && e.Time.After(r.LastUsedAt) {
@@ -200,7 +199,7 @@ func (c *call) save() error {
 	latest := f.Revision
 	checked := f.read(c)
 	if f.Revision != latest {
-		return c.stale(f, checked, latest)
+		return c.stale(f, checked)
 	}
 	if f.Name == strings.TrimSpace(r.Name) {
 		f.Name = r.Name // with blanks around it
@@ -238,7 +237,7 @@ func (c *call) save() error {
 		return nil
 	})
 	if errors.Is(err, errStale) {
-		return c.stale(f, checked, latest)
+		return c.stale(f, checked)
 	}
 	if errors.Is(err, keyring.ErrRotated) {
 		f.problem("expires", c.text("The key was rotated, so it cannot expire later."))
@@ -277,7 +276,7 @@ func actionsOf(r *auth.Record, scopes auth.Scopes, expires time.Time) (actions [
 
 // stale answers a form that was opened before somebody else changed the key: with
 // what was typed, and what changed in between.
-func (c *call) stale(f *keyForm, checked []auth.Scope, latest string) error {
+func (c *call) stale(f *keyForm, checked []auth.Scope) error {
 	r, err := c.keys.Get(c.ctx(), c.id)
 	if err != nil {
 		return err
@@ -293,7 +292,7 @@ func (c *call) stale(f *keyForm, checked []auth.Scope, latest string) error {
 		}
 	}
 	f.problem("", c.text("The key was changed since you opened this page. Nothing of what you entered is saved yet. Press Save to overwrite the change."))
-	f.Revision = cmp.Or(strconv.FormatInt(r.Revision, 10), latest)
+	f.Revision = strconv.FormatInt(r.Revision, 10)
 	return c.edit(&r, f, checked, http.StatusConflict)
 }
 

@@ -115,11 +115,9 @@ func (c *call) selectionOf(values url.Values) selection {
 
 // query returns the selection as the query of a link.
 func (s selection) query() url.Values {
-	q := make(url.Values)
-	for name, value := range map[string]string{"q": s.Text, "status": s.Status, "owner": s.Owner} {
-		if value != "" && (name != "status" || value != "current") {
-			q.Set(name, value)
-		}
+	q := query(map[string]string{"q": s.Text, "status": s.Status, "owner": s.Owner})
+	if s.Status == "current" {
+		q.Del("status")
 	}
 	return q
 }

@@ -27,7 +27,7 @@ const (
 
 // A logFilter is what the form of the page "API Logs" asks for.
 type logFilter struct {
-	View     *view
+	form
 	Key      string
 	Status   string
 	Method   string
@@ -37,7 +37,6 @@ type logFilter struct {
 	Owner    string // only staff choose it
 	From, To timeField
 	After    string
-	Problems []problem
 	Keys     []option
 }
 
@@ -114,24 +113,14 @@ func with(choices []string, chosen string) []string {
 	return append(slices.Clone(choices), chosen)
 }
 
-// Wrong returns what is wrong with a field, or "".
-func (f *logFilter) Wrong(field string) string {
-	for _, p := range f.Problems {
-		if p.Field == field {
-			return p.Text
-		}
-	}
-	return ""
-}
-
 // logFilterOf reads the form. The query is only meaningful without Problems.
 func (c *call) logFilterOf(now time.Time) (f logFilter, q apilog.Query) {
 	values := c.r.URL.Query()
 	get := func(name string) string { return strings.TrimSpace(values.Get(name)) }
-	f = logFilter{View: &view{call: c}, Key: get("key"), Status: get("status"), Method: get("method"), Route: get("route"),
+	f = logFilter{form: form{View: c.view()}, Key: get("key"), Status: get("status"), Method: get("method"), Route: get("route"),
 		Request: get("request"), Addr: get("address"), After: get("after")}
 	wrong := func(field, text string) {
-		f.Problems = append(f.Problems, problem{f.View, field, c.text(text)})
+		f.problem(field, c.text(text))
 	}
 	q = apilog.Query{KeyID: f.Key, Method: f.Method, Route: f.Route, RequestID: f.Request, After: f.After}
 	if c.viewer.Staff {
@@ -187,15 +176,9 @@ func (c *call) logFilterOf(now time.Time) (f logFilter, q apilog.Query) {
 
 // query returns the filter as the query of a link.
 func (f *logFilter) query() url.Values {
-	q := make(url.Values)
-	for name, value := range map[string]string{"key": f.Key, "status": f.Status, "method": f.Method, "route": f.Route,
+	return query(map[string]string{"key": f.Key, "status": f.Status, "method": f.Method, "route": f.Route,
 		"request": f.Request, "address": f.Addr, "owner": f.Owner, "from": f.From.Value, "fromOffset": f.From.Offset,
-		"to": f.To.Value, "toOffset": f.To.Offset} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
+		"to": f.To.Value, "toOffset": f.To.Offset})
 }
 
 // An entryTable is rows of API logs.

@@ -49,7 +49,7 @@ const (
 )
 
 // keyIn returns the key that a text holds, also in quotes, behind "Bearer" or in a
-// line of a configuration. If there is none, it returns the text for a link: of
+// line of a configuration. Without a key, it returns the text for a link: of
 // what may be a part of a key only the last characters, which a hint has too.
 func (c *call) keyIn(text string) (key auth.Key, rest string) {
 	text = strings.TrimSpace(text)

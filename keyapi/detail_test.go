@@ -68,7 +68,7 @@ func TestDetails(t *testing.T) {
 	}
 }
 
-// A range that is empty is none that cannot be.
+// An empty range is valid.
 func TestEventsUntilFrom(t *testing.T) {
 	c := newServer(t).client("acme", "*")
 	const at = "2026-01-01T00:00:00Z"

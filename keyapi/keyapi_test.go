@@ -39,7 +39,7 @@ func TestNewPanics(t *testing.T) {
 		panics(t, c.want, c.want, func() { keyapi.New(c.manager, &c.opts) })
 	}
 	func() {
-		defer func() { equal(t, "an origin that is none panics", recover() != nil, true) }()
+		defer func() { equal(t, "an invalid origin panics", recover() != nil, true) }()
 		keyapi.New(manager, &keyapi.Options{Origins: []string{"example.com/path"}})
 	}()
 	keyapi.New(listed, &keyapi.Options{Scope: "a"})

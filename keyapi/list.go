@@ -90,7 +90,7 @@ func (c *call) list() error {
 	return nil
 }
 
-// scopes answers with the catalog. It is empty if there is none, and then every
+// scopes answers with the catalog. It is empty without a Catalog, and then every
 // valid scope exists.
 func (c *call) scopes() error {
 	if _, err := c.query(); err != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 // A precondition is an If-Match or If-None-Match field. The zero precondition
-// is none.
+// stands for a missing field.
 type precondition struct {
 	set  bool
 	any  bool     // "*"

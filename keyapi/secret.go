@@ -21,8 +21,8 @@ func newDetector(s auth.Scheme) *detector {
 }
 
 // holdsKey reports whether text holds a key: one with the prefix anywhere, or as
-// a word one that Scheme.AlsoAccept takes. What has the form of the IDs that a
-// Keyring makes is none, even if AlsoAccept takes it.
+// a word one that Scheme.AlsoAccept takes. An ID in the form that a Keyring makes
+// is not a key, even if AlsoAccept takes it.
 func (d *detector) holdsKey(text string) bool {
 	if d.key.MatchString(text) {
 		return true

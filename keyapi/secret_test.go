@@ -76,7 +76,7 @@ func TestHeldKeysInBody(t *testing.T) {
 	c.do("POST", "", `{"name":"isk_…U1v2","scopes":["isk_read"],"metadata":{"team":"`+c.id+`"}}`).is(201)
 }
 
-// A part of a key is none, so the store is asked for it. Its errors are logged
+// A part of a key is not a key, so the store is asked for it. Its errors are logged
 // without it.
 func TestTextsOfClientInLog(t *testing.T) {
 	s := newServer(t)

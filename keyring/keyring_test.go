@@ -82,7 +82,7 @@ func TestCreateArguments(t *testing.T) {
 		for _, c := range []struct {
 			name string
 			spec keyring.Spec
-			text string // of the error; "" if there is none
+			text string // of the error; "" without an error
 		}{
 			{"no name", keyring.Spec{Name: ""}, "the name is blank"},
 			{"blank name", keyring.Spec{Name: " \t\n\u00a0\u2003"}, "the name is blank"},
@@ -748,7 +748,7 @@ func TestUpdateValidates(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(r *auth.Record)
-		text   string // of the error; "" if there is none
+		text   string // of the error; "" without an error
 	}{
 		{"name", func(r *auth.Record) { r.Name = "new" }, ""},
 		{"another blank name", func(r *auth.Record) { r.Name = " " }, "the name is blank"},

@@ -161,7 +161,7 @@ func (s *search) add(r auth.Record) {
 	}
 }
 
-// fail keeps the first failure, and reports whether err is none.
+// fail keeps the first failure, and reports whether err is nil.
 func (s *search) fail(err error) bool {
 	s.failure = cmp.Or(s.failure, err)
 	return err == nil

@@ -666,7 +666,7 @@ func TestMemoryStoreLookupAllocates(t *testing.T) {
 	var m keyring.MemoryStore
 	r := put(t, &m, numbered(1))
 	equal(t, "allocations", testing.AllocsPerRun(100, func() { m.Lookup(ctx, r.Hash) }), 0)
-	equal(t, "allocations if there is none", testing.AllocsPerRun(100, func() { m.Lookup(ctx, auth.Hash{}) }), 0)
+	equal(t, "allocations for an unknown hash", testing.AllocsPerRun(100, func() { m.Lookup(ctx, auth.Hash{}) }), 0)
 }
 
 func BenchmarkMemoryStoreLookup(b *testing.B) {

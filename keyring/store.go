@@ -110,7 +110,7 @@ type Store interface {
 	// the error matches ErrExists. A record without an ID is an error.
 	Insert(ctx context.Context, r *auth.Record) error
 
-	// Get returns the record with that ID. If there is none, the error matches
+	// Get returns the record with that ID. If no record has it, the error matches
 	// auth.ErrNotFound.
 	Get(ctx context.Context, id string) (*auth.Record, error)
 

@@ -33,7 +33,7 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	file := flag.String("db", "dashboard.db", "file of the SQLite database, created if there is none; that of the API logs has .logs after it")
+	file := flag.String("db", "dashboard.db", "file of the SQLite database, created if it is missing; that of the API logs has .logs after it")
 	dsn := flag.String("dsn", "", "URL of a PostgreSQL database to use in place of the files")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

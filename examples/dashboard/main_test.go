@@ -139,7 +139,7 @@ func TestErrors(t *testing.T) {
 		t.Error("a file that cannot be created is no error")
 	}
 	if err := run(ctx, "256.0.0.1:0", filepath.Join(t.TempDir(), "x.db"), ""); err == nil || !strings.Contains(err.Error(), "-addr") {
-		t.Errorf("an address that is none: %v", err)
+		t.Errorf("an invalid address: %v", err)
 	}
 }
 

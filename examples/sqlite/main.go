@@ -22,7 +22,7 @@ import (
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "address to listen on")
-	file := flag.String("db", "keys.db", "file of the database, created if there is none")
+	file := flag.String("db", "keys.db", "file of the database, created if it is missing")
 	logFile := flag.String("logs", "logs.db", "file of the API logs, which are many: not that of the keys")
 	migrate := flag.Bool("migrate", true, "create the tables, or bring them up to date")
 	flag.Parse()

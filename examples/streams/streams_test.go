@@ -112,8 +112,8 @@ var ends = []end{
 
 // each runs f for each way in which a key ends. F starts a stream with the key,
 // calls begun when it has seen that the stream works, and returns the code with
-// which the stream ends. Then its entry in the API logs has that status, or
-// there is none if that is 0.
+// which the stream ends. Then its entry in the API logs has that status. If
+// status is 0, nothing is logged.
 func each(t *testing.T, status int, f func(t *testing.T, a *api, key auth.Key, begun func()) string) {
 	for _, e := range ends {
 		t.Run(e.name, func(t *testing.T) {

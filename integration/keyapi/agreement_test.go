@@ -202,7 +202,7 @@ func TestWrongAnswersAreNoticed(t *testing.T) {
 		{"a missing member", "getKey", func(_ *http.Response, b answer) { delete(b, "hint") }},
 		{"null where it may not be", "getKey", func(_ *http.Response, b answer) { b["name"] = nil }},
 		{"an unknown status of a key", "getKey", func(_ *http.Response, b answer) { b["status"] = "rotated" }},
-		{"a time that is none", "getKey", func(_ *http.Response, b answer) { b["expiresAt"] = "never" }},
+		{"an invalid time", "getKey", func(_ *http.Response, b answer) { b["expiresAt"] = "never" }},
 		{"a number with a fraction", "getKey", func(_ *http.Response, b answer) { b["revision"] = 1.5 }},
 		{"a secret", "getKey", func(_ *http.Response, b answer) { b["key"] = "isk_" }},
 		{"an unknown status", "getKey", func(r *http.Response, _ answer) { r.StatusCode = 418 }},

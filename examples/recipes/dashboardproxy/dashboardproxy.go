@@ -29,7 +29,7 @@ type SignIn struct {
 	// connect from there.
 	Proxies []netip.Prefix
 
-	// Account returns the account with an email, or nil if there is none.
+	// Account returns the account with an email, or nil if nobody has it.
 	Account func(ctx context.Context, email string) (*Account, error)
 }
 

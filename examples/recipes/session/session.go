@@ -19,7 +19,7 @@ type User struct {
 // NewApp returns an application whose routes accept a session or a key.
 //
 // userOf returns the user of the session that a request belongs to, or nil if
-// there is none. It is what your session library offers. An error means that
+// nobody is signed in. It is what your session library offers. An error means that
 // the sessions cannot be read.
 func NewApp(store auth.Store, userOf func(r *http.Request) (*User, error)) http.Handler {
 	a := auth.New(store, nil)

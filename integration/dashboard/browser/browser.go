@@ -323,22 +323,12 @@ func (p *Page) Value(role, name string) (value string, err error) {
 
 // Click clicks an element with the mouse, and waits for the page that follows if
 // there is one.
-func (p *Page) Click(role, name string) error {
-	return p.do(func(ctx context.Context, t *chromedp.Target) error {
-		n, err := p.one(ctx, t, role, name)
-		if err != nil {
-			return err
-		}
-		x, y, err := p.center(ctx, t, n.BackendDOMNodeID)
-		if err != nil {
-			return err
-		}
-		return p.settles(ctx, t, func() error { return mouse(ctx, t, x, y, 1) })
-	})
-}
+func (p *Page) Click(role, name string) error { return p.click(role, name, 1) }
 
 // DoubleClick clicks an element twice, faster than the page can change.
-func (p *Page) DoubleClick(role, name string) error {
+func (p *Page) DoubleClick(role, name string) error { return p.click(role, name, 2) }
+
+func (p *Page) click(role, name string, times int64) error {
 	return p.do(func(ctx context.Context, t *chromedp.Target) error {
 		n, err := p.one(ctx, t, role, name)
 		if err != nil {
@@ -348,7 +338,12 @@ func (p *Page) DoubleClick(role, name string) error {
 		if err != nil {
 			return err
 		}
-		return p.settles(ctx, t, func() error { return errors.Join(mouse(ctx, t, x, y, 1), mouse(ctx, t, x, y, 2)) })
+		return p.settles(ctx, t, func() (err error) {
+			for i := range times {
+				err = errors.Join(err, mouse(ctx, t, x, y, i+1))
+			}
+			return err
+		})
 	})
 }
 

@@ -56,7 +56,7 @@ func Bearer(key auth.Key) http.Header {
 }
 
 // Send sends a request without a body and returns the answer. It ends the test
-// if there is none.
+// without one.
 func Send(t testing.TB, method, url string, header http.Header) Answer {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(""))

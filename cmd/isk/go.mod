@@ -1,0 +1,3 @@
+module github.com/insigner/auth/cmd/isk
+
+go 1.26.0

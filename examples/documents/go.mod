@@ -1,0 +1,3 @@
+module github.com/insigner/auth/examples/documents
+
+go 1.26.0

@@ -1,0 +1,4 @@
+// Command documents is one of several processes that serve the example API.
+package main
+
+func main() {}

@@ -1,0 +1,2 @@
+// Package metrics has adapters for Prometheus and OpenTelemetry.
+package metrics

@@ -1,0 +1,3 @@
+module github.com/insigner/auth/examples/metrics
+
+go 1.26.0

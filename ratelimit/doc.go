@@ -1,0 +1,2 @@
+// Package ratelimit limits the requests of each API key.
+package ratelimit

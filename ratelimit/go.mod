@@ -1,0 +1,3 @@
+module github.com/insigner/auth/ratelimit
+
+go 1.26.0

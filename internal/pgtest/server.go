@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/insigner/auth/internal/child"
 )
 
 // A Server is a PostgreSQL server that a test may stop and start. One goroutine
@@ -96,7 +98,7 @@ func (s *Server) Start() error {
 		"-k", s.dir, "-c", "fsync=off", "-c", "max_connections=200"}, s.settings...)
 	cmd := s.command("postgres", args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := startWithParent(cmd); err != nil {
+	if err := child.Start(cmd); err != nil {
 		return err
 	}
 	exited := make(chan struct{})
@@ -241,9 +243,6 @@ func binaries() (string, error) {
 	return "", errMissing
 }
 
-func complete(dir string) bool { return executable(dir, "postgres") && executable(dir, "initdb") }
-
-func executable(dir, name string) bool {
-	info, err := os.Stat(filepath.Join(dir, name))
-	return err == nil && info.Mode()&0o111 != 0
+func complete(dir string) bool {
+	return child.Executable(dir, "postgres") && child.Executable(dir, "initdb")
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/insigner/auth"
 	"github.com/insigner/auth/apilog"
 	"github.com/insigner/auth/keyring"
 )
@@ -37,6 +38,11 @@ type Options struct {
 	// LogsRetention is apilog.Options.Retention: the page says how long entries
 	// are kept. If 0, it is 30 days. If negative, the page does not say it.
 	LogsRetention time.Duration
+
+	// RateLimit, if not nil, returns the limit of a key and its use now, for the
+	// page of the key. It counts no request. If it returns an error, the page says
+	// that the limit is not known.
+	RateLimit func(ctx context.Context, r auth.Record) (RateLimit, error)
 
 	// Prefix is the path under which the handler is mounted, such as
 	// "/developers/". It begins and ends with "/". If empty, it is "/". Links and

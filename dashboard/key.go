@@ -41,7 +41,10 @@ func (c *call) showKey() error {
 		Log             entryTable
 		Events          eventTable
 		NoLog, NoEvents string
+
+		Limit, Left, NoLimit string
 	}{Key: r}
+	data.Limit, data.Left, data.NoLimit = c.limitOf(&r)
 	v := c.view()
 	data.Log = entryTable{View: v, Short: true}
 	c.notice = c.noticeOf(&r)

@@ -1,2 +1,0 @@
-// Package metrics has adapters for Prometheus and OpenTelemetry.
-package metrics

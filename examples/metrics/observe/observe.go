@@ -1,0 +1,151 @@
+// Package observe tells what a key store does, for a metrics library. It counts
+// nothing itself. Packages authprom and authotel use it.
+package observe
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/insigner/auth"
+)
+
+// A Result says how a lookup in a store ended.
+type Result string
+
+const (
+	Found    Result = "found"
+	NotFound Result = "not_found" // the store knows no such key
+	Timeout  Result = "timeout"   // the deadline of the context has passed
+	Canceled Result = "canceled"  // no client waited for it any more
+	Failed   Result = "error"     // any other error of the store, and a panic
+)
+
+// Results are all of them.
+var Results = []Result{Found, NotFound, Timeout, Canceled, Failed}
+
+// Hooks are called by a store that [Store] returns, from many goroutines. All
+// of them must be set. They must return soon. They get no key, hash or record.
+type Hooks struct {
+	// LookupStarted is called when a lookup begins, and LookupDone once when
+	// it is done, with the time that it took.
+	LookupStarted func(ctx context.Context)
+	LookupDone    func(ctx context.Context, result Result, took time.Duration)
+
+	// The others are called only if the store is an auth.Watcher.
+	//
+	// WatchState is called at first with false, and then with true when every
+	// Watch reports changes, and with false when one does not. WatchLost is
+	// called when a Watch that reported changes does so no longer, except that
+	// it was ended by its context. RecordChanged is called for each change.
+	WatchState    func(up bool)
+	WatchLost     func()
+	RecordChanged func()
+}
+
+// Store returns a store that calls the hooks. Give it to cache.New in place of
+// store, so that the lookups are those that the cache could not answer. It is
+// an [auth.Watcher] if store is one or wraps one in the way that package cache
+// describes, and otherwise it is none. Changes still go to the underlying
+// store: give that to keyring.NewManager.
+func Store(store auth.Store, hooks Hooks) auth.Store {
+	timed := timedStore{store, hooks}
+	for inner := store; ; {
+		switch s := inner.(type) {
+		case auth.Watcher:
+			hooks.WatchState(false)
+			return &watchedStore{timedStore: timed, watcher: s}
+		case interface{ Unwrap() auth.Store }:
+			inner = s.Unwrap()
+		default:
+			return timed
+		}
+	}
+}
+
+type timedStore struct {
+	store auth.Store
+	hooks Hooks
+}
+
+// Lookup implements auth.Store.
+func (t timedStore) Lookup(ctx context.Context, hash auth.Hash) (record *auth.Record, err error) {
+	t.hooks.LookupStarted(ctx)
+	start, result := time.Now(), Failed // unless Lookup returns
+	defer func() { t.hooks.LookupDone(ctx, result, time.Since(start)) }()
+	record, err = t.store.Lookup(ctx, hash)
+	result = resultOf(ctx, record, err)
+	return record, err
+}
+
+// Unwrap returns the underlying store.
+func (t timedStore) Unwrap() auth.Store { return t.store }
+
+func resultOf(ctx context.Context, record *auth.Record, err error) Result {
+	switch {
+	case err == nil && record != nil:
+		return Found
+	case errors.Is(err, auth.ErrNotFound):
+		return NotFound
+	case err != nil && ctx.Err() == context.Canceled:
+		return Canceled
+	case err != nil && ctx.Err() == context.DeadlineExceeded, errors.Is(err, context.DeadlineExceeded):
+		return Timeout
+	}
+	return Failed
+}
+
+// A watchedStore is an auth.Watcher. Watch may be called several times, for
+// example by a cache and by fanout.Publish.
+type watchedStore struct {
+	timedStore
+	watcher auth.Watcher
+
+	mu          sync.Mutex
+	running, up int // calls of Watch, and those of them that report changes
+}
+
+// Watch implements auth.Watcher.
+func (w *watchedStore) Watch(ctx context.Context, notify func(auth.Change)) error {
+	up := false // guarded by w.mu
+	w.change(func() { w.running++ })
+	set := func(now bool) {
+		w.change(func() {
+			switch {
+			case now && !up:
+				w.up++
+			case up && !now:
+				w.up--
+				if ctx.Err() == nil {
+					w.hooks.WatchLost()
+				}
+			}
+			up = now
+		})
+	}
+	err := w.watcher.Watch(ctx, func(c auth.Change) {
+		notify(c) // first: a cache must not wait for metrics
+		switch c.Kind {
+		case auth.RecordChanged:
+			w.hooks.RecordChanged()
+		case auth.WatchStarted:
+			set(true)
+		case auth.WatchLost:
+			set(false)
+		}
+	})
+	set(false)
+	if ctx.Err() != nil { // otherwise watching is impossible, and stays down
+		w.change(func() { w.running-- })
+	}
+	return err
+}
+
+// change makes a change of the state and tells what became of it.
+func (w *watchedStore) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+	w.hooks.WatchState(w.up > 0 && w.up == w.running)
+}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"flag"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -66,7 +67,7 @@ func run(ctx context.Context, addr, metricsAddr string) error {
 	server := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	go server.Serve(listener)
 	defer server.Close()
-	log.Printf("metrics: http://%s/metrics", listener.Addr())
+	fmt.Printf("Metrics on %s/metrics\n", listener.Addr())
 
 	served := exampleapi.Serve(ctx, addr, manager, recorder.Middleware(a.Middleware(exampleapi.API(manager, logs))))
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)

@@ -5,6 +5,7 @@ package authotel
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ type Metrics struct {
 	decisions metric.Int64Counter
 	outcomes  map[observe.Outcome][]metric.AddOption
 	lookups   metric.Float64Histogram
+	limited   metric.Int64Counter
 
 	active    metric.Int64UpDownCounter
 	durations metric.Float64Histogram
@@ -42,7 +44,7 @@ func New(meter metric.Meter) (*Metrics, error) {
 		outcomes: make(map[observe.Outcome][]metric.AddOption),
 		results:  make(map[observe.Result][]metric.RecordOption),
 	}
-	var errs [8]error
+	var errs [9]error
 	m.decisions, errs[0] = meter.Int64Counter("auth.decisions", metric.WithUnit("{decision}"),
 		metric.WithDescription("Decisions about keys, by step and code. The code of a key that passed is OK."))
 	m.lookups, errs[1] = meter.Float64Histogram("auth.lookup.duration", metric.WithUnit("s"),
@@ -57,8 +59,10 @@ func New(meter metric.Meter) (*Metrics, error) {
 		metric.WithDescription("How often the watch was lost."))
 	m.changes, errs[5] = meter.Int64Counter("auth.watch.changes", metric.WithUnit("{change}"),
 		metric.WithDescription("Changes of keys that were reported."))
+	m.limited, errs[6] = meter.Int64Counter("auth.ratelimit.refusals", metric.WithUnit("{refusal}"),
+		metric.WithDescription("Requests that were answered with 429."))
 	// These are observed, so that an exporter of deltas has them each time.
-	_, errs[6] = meter.Int64ObservableGauge("auth.watch.up",
+	_, errs[7] = meter.Int64ObservableGauge("auth.watch.up",
 		metric.WithDescription("1 if changes of keys are reported, 0 if not: then the store is asked for every request."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
 			if m.watched.Load() {
@@ -66,7 +70,7 @@ func New(meter metric.Meter) (*Metrics, error) {
 			}
 			return nil
 		}))
-	_, errs[7] = meter.Float64ObservableGauge("auth.watch.last_loss.timestamp", metric.WithUnit("s"),
+	_, errs[8] = meter.Float64ObservableGauge("auth.watch.last_loss.timestamp", metric.WithUnit("s"),
 		metric.WithDescription("When the watch was lost the last time, in seconds since 1970. 0 if never."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
 			if m.watched.Load() {
@@ -77,6 +81,7 @@ func New(meter metric.Meter) (*Metrics, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
+	m.limited.Add(context.Background(), 0)
 	for _, o := range observe.Outcomes() {
 		m.outcomes[o] = addOptions(o)
 		m.decisions.Add(context.Background(), 0, m.outcomes[o]...)
@@ -147,6 +152,30 @@ func (m *Metrics) LogEntriesDropped(dropped func() uint64) error {
 // returns. The error is that of the meter.
 func (m *Metrics) LastUsesDropped(dropped func() uint64) error {
 	return m.counter("auth.last_uses.dropped", "{use}", "Last uses of keys that were lost.", dropped)
+}
+
+// Limiter exports what the method Local of a ratelimit.Limiter returns. Call it
+// only if the limiter has a Counter, such as Redis: without one, it is always
+// local. The error is that of the meter.
+func (m *Metrics) Limiter(local func() bool) error {
+	_, err := m.meter.Int64ObservableGauge("auth.ratelimit.local",
+		metric.WithDescription("1 if this instance limits requests by itself, since the shared counter fails; 0 if not."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			if local() {
+				o.Observe(1)
+			} else {
+				o.Observe(0)
+			}
+			return nil
+		}))
+	return err
+}
+
+// RateLimited counts a request that a limiter refused, and leaves the answer to
+// it. It is for ratelimit.Options.ErrorHandler.
+func (m *Metrics) RateLimited(_ http.ResponseWriter, r *http.Request, _ error) (answered bool) {
+	m.limited.Add(r.Context(), 1)
+	return false
 }
 
 func (m *Metrics) counter(name, unit, description string, value func() uint64) error {

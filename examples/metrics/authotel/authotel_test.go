@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"maps"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -178,6 +179,22 @@ func TestDropped(t *testing.T) {
 	check(t, "entries", reader, points{"auth.log.entries.dropped": 1 << 40})
 }
 
+// TestLimiter checks that the state of a limiter is read with each collection.
+func TestLimiter(t *testing.T) {
+	reader, m := newMetrics(t)
+	absent(t, "without a limiter", reader, "auth.ratelimit.local")
+	local := false
+	if err := m.Limiter(func() bool { return local }); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "shared", reader, points{"auth.ratelimit.local": 0, "auth.ratelimit.refusals": 0})
+	local = true
+	if m.RateLimited(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), auth.ErrInvalidKey) {
+		t.Error("RateLimited says that it has answered")
+	}
+	check(t, "local", reader, points{"auth.ratelimit.local": 1, "auth.ratelimit.refusals": 1})
+}
+
 // TestFlood checks that no client, and no code of a host, makes a new point.
 func TestFlood(t *testing.T) {
 	reader, m := newMetrics(t)
@@ -236,6 +253,7 @@ func TestConventions(t *testing.T) {
 	s := scene.New(t, m)
 	m.LastUsesDropped(func() uint64 { return 0 })
 	m.LogEntriesDropped(func() uint64 { return 0 })
+	m.Limiter(func() bool { return false })
 	s.Get(t, "good")
 	var data metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &data); err != nil {
@@ -261,8 +279,8 @@ func TestConventions(t *testing.T) {
 			t.Errorf("%s has the description %q, want a sentence", m.Name, m.Description)
 		}
 	}
-	if n != 10 {
-		t.Errorf("got %d metrics, want 10", n)
+	if n != 12 {
+		t.Errorf("got %d metrics, want 12", n)
 	}
 }
 

@@ -4,6 +4,7 @@ package authprom
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/insigner/auth"
@@ -19,6 +20,7 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	counters  map[observe.Outcome]prometheus.Counter
 	lookups   prometheus.Histogram
+	limited   prometheus.Counter
 }
 
 // New returns Metrics that are registered with r. To have them twice in a
@@ -36,11 +38,15 @@ func New(r prometheus.Registerer) *Metrics {
 			Help:    "How long decisions waited for the record of a key, from the cache or the store.",
 			Buckets: observe.LookupBuckets,
 		}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "auth_ratelimit_refusals_total",
+			Help: "Requests that were answered with 429.",
+		}),
 	}
 	for _, o := range observe.Outcomes() {
 		m.counters[o] = m.decisions.WithLabelValues(o.Step, o.Code)
 	}
-	r.MustRegister(m.decisions, m.lookups)
+	r.MustRegister(m.decisions, m.lookups, m.limited)
 	return m
 }
 
@@ -127,6 +133,29 @@ func (m *Metrics) LogEntriesDropped(dropped func() uint64) {
 // returns.
 func (m *Metrics) LastUsesDropped(dropped func() uint64) {
 	m.counter("auth_last_uses_dropped_total", "Last uses of keys that were lost.", dropped)
+}
+
+// Limiter exports what the method Local of a ratelimit.Limiter returns. Call it
+// only if the limiter has a Counter, such as Redis: without one, it is always
+// local.
+func (m *Metrics) Limiter(local func() bool) {
+	gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "auth_ratelimit_local",
+		Help: "1 if this instance limits requests by itself, since the shared counter fails; 0 if not.",
+	}, func() float64 {
+		if local() {
+			return 1
+		}
+		return 0
+	})
+	m.register.MustRegister(gauge)
+}
+
+// RateLimited counts a request that a limiter refused, and leaves the answer to
+// it. It is for ratelimit.Options.ErrorHandler.
+func (m *Metrics) RateLimited(http.ResponseWriter, *http.Request, error) (answered bool) {
+	m.limited.Inc()
+	return false
 }
 
 func (m *Metrics) counter(name, help string, value func() uint64) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -170,6 +171,22 @@ func TestDropped(t *testing.T) {
 	checkLines(t, "entries", scrape(t, registry3), `auth_log_entries_dropped_total 1.099511627776e+12`)
 }
 
+// TestLimiter checks that the state of a limiter is read with each scrape.
+func TestLimiter(t *testing.T) {
+	registry, m := newMetrics()
+	if text := scrape(t, registry); strings.Contains(text, "auth_ratelimit_local") {
+		t.Errorf("without a limiter:\n%s", text)
+	}
+	local := false
+	m.Limiter(func() bool { return local })
+	checkLines(t, "shared", scrape(t, registry), `auth_ratelimit_local 0`, `auth_ratelimit_refusals_total 0`)
+	local = true
+	if m.RateLimited(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil), auth.ErrInvalidKey) {
+		t.Error("RateLimited says that it has answered")
+	}
+	checkLines(t, "local", scrape(t, registry), `auth_ratelimit_local 1`, `auth_ratelimit_refusals_total 1`)
+}
+
 // Both are Metrics with another hook.
 type both struct {
 	*authprom.Metrics
@@ -254,6 +271,7 @@ func TestLint(t *testing.T) {
 	scene.New(t, m)
 	m.LogEntriesDropped(func() uint64 { return 0 })
 	m.LastUsesDropped(func() uint64 { return 0 })
+	m.Limiter(func() bool { return false })
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil {
 		t.Fatal(err)

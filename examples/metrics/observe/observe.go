@@ -46,8 +46,8 @@ type Hooks struct {
 
 // Store returns a store that calls the hooks. Give it to cache.New in place of
 // store, so that the lookups are those that the cache could not answer. It is
-// an [auth.Watcher] if store is one or wraps one in the way that package cache
-// describes, and otherwise it is none. Changes still go to the underlying
+// an [auth.Watcher] if store is one, or wraps one in the way that package cache
+// describes, and only then. Changes still go to the underlying
 // store: give that to keyring.NewManager.
 func Store(store auth.Store, hooks Hooks) auth.Store {
 	timed := timedStore{store, hooks}

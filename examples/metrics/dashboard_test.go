@@ -40,7 +40,6 @@ func TestSchema(t *testing.T) {
 	if err := d.Validate(); err != nil {
 		t.Error(err)
 	}
-	//lint:ignore SA1019 As above.
 	if want := grafana.NewDashboard().SchemaVersion; d.SchemaVersion != want {
 		t.Errorf("the schema has version %d, want %d", d.SchemaVersion, want)
 	}

@@ -45,10 +45,11 @@ type Hooks struct {
 }
 
 // Store returns a store that calls the hooks. Give it to cache.New in place of
-// store, so that the lookups are those that the cache could not answer. It is
-// an [auth.Watcher] if store is one, or wraps one in the way that package cache
-// describes, and only then. Changes still go to the underlying
-// store: give that to keyring.NewManager.
+// store, so that the lookups are those that the cache could not answer. Changes
+// still go to the underlying store: give that to keyring.NewManager.
+//
+// It is an [auth.Watcher] if store is one, or wraps one in the way that package
+// cache describes, and only then.
 func Store(store auth.Store, hooks Hooks) auth.Store {
 	timed := timedStore{store, hooks}
 	for inner := store; ; {

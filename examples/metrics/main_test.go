@@ -13,13 +13,14 @@ import (
 
 	"github.com/insigner/auth/internal/exampletest"
 	"github.com/insigner/auth/internal/notice"
+	"github.com/insigner/auth/internal/pgtest"
 )
 
 var skipped atomic.Int64 // tests
 
 func TestMain(m *testing.M) {
 	exampletest.Main(main, func() int {
-		code := m.Run()
+		code := pgtest.Main(m)
 		if n := skipped.Load(); n > 0 {
 			notice.Print(fmt.Sprintf("metrics: Prometheus is not installed: the tests against it were skipped (%d); "+
 				"install it with: apt-get install prometheus; then run: go test -count=1", n))

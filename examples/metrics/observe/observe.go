@@ -5,7 +5,9 @@ package observe
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/insigner/auth"
@@ -38,7 +40,10 @@ type Hooks struct {
 	// WatchState is called at first with false, and then with true when every
 	// Watch reports changes, and with false when one does not. WatchLost is
 	// called when a Watch that reported changes does so no longer, except that
-	// it was ended by its context. RecordChanged is called for each change.
+	// it was ended by its context. RecordChanged is called for each report of a
+	// change, by one Watch of several. The stores of module sqlstore report a
+	// change twice where it was made: at once, and as every other instance
+	// hears of it.
 	WatchState    func(up bool)
 	WatchLost     func()
 	RecordChanged func()
@@ -103,33 +108,33 @@ type watchedStore struct {
 	timedStore
 	watcher auth.Watcher
 
-	mu          sync.Mutex
-	running, up int // calls of Watch, and those of them that report changes
+	mu      sync.Mutex
+	watches []*watching
+	counts  atomic.Pointer[watching] // the first of them: a change counts once
 }
+
+// A watching is a call of Watch. It is up while it reports changes.
+type watching struct{ up bool }
 
 // Watch implements auth.Watcher.
 func (w *watchedStore) Watch(ctx context.Context, notify func(auth.Change)) error {
-	up := false // guarded by w.mu
-	w.change(func() { w.running++ })
-	set := func(now bool) {
+	this := new(watching)
+	w.change(func() { w.watches = append(w.watches, this) })
+	set := func(up bool) {
 		w.change(func() {
-			switch {
-			case now && !up:
-				w.up++
-			case up && !now:
-				w.up--
-				if ctx.Err() == nil {
-					w.hooks.WatchLost()
-				}
+			if this.up && !up && ctx.Err() == nil {
+				w.hooks.WatchLost()
 			}
-			up = now
+			this.up = up
 		})
 	}
 	err := w.watcher.Watch(ctx, func(c auth.Change) {
 		notify(c) // first: a cache must not wait for metrics
 		switch c.Kind {
 		case auth.RecordChanged:
-			w.hooks.RecordChanged()
+			if w.counts.Load() == this {
+				w.hooks.RecordChanged()
+			}
 		case auth.WatchStarted:
 			set(true)
 		case auth.WatchLost:
@@ -138,15 +143,21 @@ func (w *watchedStore) Watch(ctx context.Context, notify func(auth.Change)) erro
 	})
 	set(false)
 	if ctx.Err() != nil { // otherwise watching is impossible, and stays down
-		w.change(func() { w.running-- })
+		w.change(func() {
+			w.watches = slices.DeleteFunc(w.watches, func(other *watching) bool { return other == this })
+		})
 	}
 	return err
 }
 
-// change makes a change of the state and tells what became of it.
+// change makes a change of the watches and tells what became of them.
 func (w *watchedStore) change(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f()
-	w.hooks.WatchState(w.up > 0 && w.up == w.running)
+	down := func(other *watching) bool { return !other.up }
+	w.hooks.WatchState(len(w.watches) > 0 && !slices.ContainsFunc(w.watches, down))
+	if len(w.watches) > 0 {
+		w.counts.Store(w.watches[0])
+	}
 }

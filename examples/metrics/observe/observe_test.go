@@ -176,12 +176,19 @@ func TestTwoWatches(t *testing.T) {
 	d.check(t, "the second begins", "up false")
 	second.report(auth.WatchStarted)
 	d.check(t, "the second", "up true")
+	first.report(auth.RecordChanged)
+	second.report(auth.RecordChanged)
+	d.check(t, "both report a change", "changed")
 	second.report(auth.WatchLost)
 	d.check(t, "the second is lost", "lost", "up false")
-	stopSecond()
-	d.check(t, "the second ends", "up false", "up true")
+	second.report(auth.WatchStarted)
+	d.check(t, "the second is back", "up true")
 	stopFirst()
-	d.check(t, "the first ends", "up false", "up false")
+	d.check(t, "the first ends", "up false", "up true")
+	second.report(auth.RecordChanged)
+	d.check(t, "the second reports a change", "changed")
+	stopSecond()
+	d.check(t, "the second ends", "up false", "up false")
 }
 
 // The cache hears of a change before the hooks do.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/examples/metrics/internal/scene"
+	"github.com/insigner/auth/internal/child"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
@@ -89,7 +90,7 @@ func runs(t *testing.T, program, dir, config, addr string) bool {
 	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+addr, "--log.level=warn")
 	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
+	if err := child.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})

@@ -167,16 +167,14 @@ func AuthorizeAny(ctx context.Context, scope Scope, more ...Scope) error {
 // authenticated with, and whether there is one.
 func FromContext(ctx context.Context) (Record, bool) {
 	id := identityFrom(ctx)
-	if id == nil || id.record == nil {
+	if id == nil {
 		return Record{}, false
 	}
-	if id.vouched {
-		var d Decision
-		if id.judge(&d) != nil {
-			return Record{}, false
-		}
+	record := id.valid()
+	if record == nil {
+		return Record{}, false
 	}
-	return *id.record.Clone(), true
+	return *record.Clone(), true
 }
 
 // admit decides about a request: all steps if there is a route, otherwise all
@@ -435,14 +433,33 @@ func (id *identity) serve(next http.Handler, w http.ResponseWriter, r *http.Requ
 type identityKey struct{}
 
 // Value implements [context.Context].
+//
+// Under the key (*Record)(nil) it has what FromContext copies, for the other
+// modules of this repository that run on each request. They must not modify the
+// *Record. It is nil where FromContext reports false. A context that has passed
+// no Authenticator has no such value.
 func (id *identity) Value(key any) any {
 	switch key.(type) {
 	case identityKey:
 		return id
 	case refusalsKey:
 		return id.by.refusals
+	case *Record:
+		return id.valid()
 	}
 	return id.Context.Value(key)
+}
+
+// valid returns the record, or nil if there is none, or one that the host
+// vouched for and whose Check fails.
+func (id *identity) valid() *Record {
+	if id.vouched {
+		var d Decision
+		if id.judge(&d) != nil {
+			return nil
+		}
+	}
+	return id.record
 }
 
 // String keeps package fmt from printing the fields.

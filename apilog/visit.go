@@ -48,9 +48,16 @@ type visit struct {
 type visitKey struct{}
 
 // Value implements context.Context, without an allocation for the visit.
+//
+// Under the key (*auth.Problem)(nil) it has SetCode for this context, for
+// modules of this repository that refuse requests and do not import this one,
+// such as ratelimit.
 func (v *visit) Value(key any) any {
-	if _, ok := key.(visitKey); ok {
+	switch key.(type) {
+	case visitKey:
 		return v
+	case *auth.Problem:
+		return func(code string) { SetCode(v, code) }
 	}
 	return v.Context.Value(key)
 }

@@ -1,0 +1,144 @@
+package ratelimit
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/throttled/throttled/v2"
+)
+
+// maxQuotas is how many limits are kept ready to use.
+const maxQuotas = 4096
+
+// A memory counts in this process. It never fails.
+type memory struct {
+	clock   clock
+	budgets *table[budget]
+
+	quotas  atomic.Pointer[sync.Map] // Limit to *quota
+	nQuotas atomic.Int64
+}
+
+// A budget is full at that time: the "theoretical arrival time" of GCRA.
+type budget time.Duration
+
+func (b budget) end() time.Duration { return time.Duration(b) }
+
+// A quota is a complete Limit, ready to use.
+type quota struct {
+	limit    Limit
+	interval time.Duration
+	full     time.Duration // after which an empty budget is full
+	gcra     *throttled.GCRARateLimiterCtx
+}
+
+func newMemory() *memory {
+	m := &memory{clock: newClock(), budgets: newTable[budget]()}
+	m.quotas.Store(new(sync.Map))
+	return m
+}
+
+// quota returns the quota of a complete Limit.
+func (m *memory) quota(l Limit) *quota {
+	quotas := m.quotas.Load()
+	if q, ok := quotas.Load(l); ok {
+		return q.(*quota)
+	}
+	q := newQuota(l)
+	if m.nQuotas.Add(1) > maxQuotas {
+		m.nQuotas.Store(0)
+		m.quotas.Store(new(sync.Map))
+		return q
+	}
+	quotas.Store(l, q)
+	return q
+}
+
+func newQuota(l Limit) *quota {
+	interval := l.interval().duration()
+	gcra, err := throttled.NewGCRARateLimiterCtx(decisions{}, throttled.RateQuota{
+		MaxRate:  throttled.PerDuration(1, interval),
+		MaxBurst: l.Requests - 1,
+	})
+	if err != nil {
+		panic("auth/ratelimit: " + err.Error()) // the limit is complete
+	}
+	return &quota{limit: l, interval: interval, full: interval * time.Duration(l.Requests), gcra: gcra}
+}
+
+// Take implements [Counter].
+func (m *memory) Take(_ context.Context, key string, limit Limit, n int) (Usage, error) {
+	return m.take(key, limit, n), nil
+}
+
+func (m *memory) take(key string, limit Limit, n int) Usage {
+	q := m.quota(limit)
+	d := pool.Get().(*decision)
+	defer pool.Put(d)
+	d.id, d.now, d.full = m.budgets.id(key), m.clock.now(), q.full
+	m.budgets.sweep(d.now)
+	if n > limit.Requests {
+		u := q.decide(m.budgets, d, 0)
+		u.Allowed, u.RetryAfter = false, u.Reset
+		return u
+	}
+	return q.decide(m.budgets, d, n)
+}
+
+// decide makes a decision about n requests, at most as many as the limit has.
+func (q *quota) decide(t *table[budget], d *decision, n int) Usage {
+	d.look = n == 0
+	d.shard = t.lock(d.id)
+	defer d.shard.mu.Unlock()
+	limited, result, err := q.gcra.RateLimitCtx(d, "", n)
+	if err != nil {
+		panic("auth/ratelimit: " + err.Error()) // a decision returns none
+	}
+	u := Usage{Limit: q.limit, Allowed: !limited, Remaining: result.Remaining, Reset: max(result.ResetAfter, 0)}
+	if limited || d.look && result.RetryAfter >= 0 {
+		u.Allowed, u.RetryAfter = false, result.RetryAfter
+	}
+	return u
+}
+
+// A decision is one call of throttled, which passes its context on to the
+// store. It holds the lock of the shard for all of the call, so nothing changes
+// between throttled's reads and writes, and none has to be tried again.
+type decision struct {
+	context.Context
+	shard *shard[budget]
+	id    id
+	now   time.Duration
+	full  time.Duration
+	look  bool // change nothing
+}
+
+var pool = sync.Pool{New: func() any { return &decision{Context: context.Background()} }}
+
+// Decisions is a throttled.GCRAStoreCtx for contexts that are decisions. Its
+// times are those of a clock.
+type decisions struct{}
+
+// GetWithTime returns when the budget is full. That is never later than an empty
+// one would be, even if requests were taken under a limit with a longer Period.
+func (decisions) GetWithTime(ctx context.Context, _ string) (int64, time.Time, error) {
+	d := ctx.(*decision)
+	full := int64(-1)
+	if at, ok := d.shard.values[d.id]; ok {
+		full = int64(min(at.end(), d.now+d.full))
+	}
+	return full, time.Unix(0, int64(d.now)), nil
+}
+
+func (decisions) SetIfNotExistsWithTTL(ctx context.Context, _ string, full int64, _ time.Duration) (bool, error) {
+	if d := ctx.(*decision); !d.look {
+		d.shard.put(d.id, budget(full))
+	}
+	return true, nil
+}
+
+func (s decisions) CompareAndSwapWithTTL(ctx context.Context, key string, _, full int64, ttl time.Duration) (bool, error) {
+	return s.SetIfNotExistsWithTTL(ctx, key, full, ttl)
+}

@@ -4,23 +4,39 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/insigner/auth"
 )
 
 // An authenticator is what an answer tells of the auth.Authenticator.
-type authenticator struct{ realm, base string }
+type authenticator struct {
+	body, challenge string // of the answer
+	realm, base     string
+}
+
+var lastAsked atomic.Pointer[authenticator]
 
 // askAuthenticator returns the realm and the problem base of the Authenticator
 // that r has passed. Both are parts of the answer that auth.WriteProblem writes
 // for one of its errors.
-func askAuthenticator(r *http.Request) authenticator {
-	const name = "unauthorized"
+func askAuthenticator(r *http.Request) *authenticator {
 	w := &answer{header: make(http.Header)}
 	auth.WriteProblem(w, r, auth.ErrMissingKey)
+	challenge := w.header.Get("WWW-Authenticate")
+	if a := lastAsked.Load(); a != nil && a.body == string(w.body) && a.challenge == challenge {
+		return a
+	}
 	var p auth.Problem
 	json.Unmarshal(w.body, &p)
-	return authenticator{realm: realmOf(w.header.Get("WWW-Authenticate")), base: strings.TrimSuffix(p.Type, name)}
+	a := &authenticator{
+		body:      string(w.body),
+		challenge: challenge,
+		realm:     realmOf(challenge),
+		base:      strings.TrimSuffix(p.Type, "unauthorized"),
+	}
+	lastAsked.Store(a)
+	return a
 }
 
 // realmOf returns the realm of a challenge (RFC 9110 section 11.5).
@@ -45,6 +61,6 @@ type answer struct {
 func (a *answer) Header() http.Header { return a.header }
 func (a *answer) WriteHeader(int)     {}
 func (a *answer) Write(b []byte) (int, error) {
-	a.body = append(a.body, b...)
+	a.body = b // which WriteProblem does not modify
 	return len(b), nil
 }

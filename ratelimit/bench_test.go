@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/insigner/auth"
-	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/authtest"
+	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/ratelimit"
 )
 

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,44 +23,60 @@ const (
 const exposed = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After"
 
 // writeFields sets the fields for u, unless less remains of the budget of a
-// Limiter outside. It returns the seconds until the budgets of those outside
-// have a request again, or 0 if they have.
+// Limiter outside. It returns the seconds until the budget of the one outside
+// is full if nothing remains of it, otherwise 0.
 func writeFields(w http.ResponseWriter, r *http.Request, u Usage) (outside int) {
 	h := w.Header()
-	values := new([4]string) // one allocation for all fields
 	if len(r.Header["Origin"]) > 0 {
-		values[3] = exposed
-		if outer := h[fieldExpose]; len(outer) == 0 {
-			h[fieldExpose] = values[3:4:4]
-		} else if !slices.Contains(outer, exposed) {
-			h[fieldExpose] = append(slices.Clone(outer), exposed)
-		}
+		expose(h)
 	}
 	if outer := h[fieldRemaining]; len(outer) == 1 {
 		remaining, err := strconv.Atoi(outer[0])
-		if err == nil {
-			if remaining == 0 && len(h[fieldReset]) == 1 {
-				outside, _ = strconv.Atoi(h[fieldReset][0])
-			}
-			if u.Allowed && remaining < u.Remaining {
-				return outside
-			}
+		if err == nil && remaining == 0 && len(h[fieldReset]) == 1 {
+			outside, _ = strconv.Atoi(h[fieldReset][0])
+		}
+		if err == nil && u.Allowed && remaining < u.Remaining {
+			return outside
 		}
 	}
-	values[0] = decimal(u.Limit.Requests)
-	values[1] = decimal(u.Remaining)
-	values[2] = decimal(seconds(u.Reset))
+	values := newValues()
+	values[0], values[1] = decimals(u.Limit.Requests, u.Remaining)
+	values[2], _ = decimals(seconds(u.Reset), 0)
 	h[fieldLimit] = values[0:1:1]
 	h[fieldRemaining] = values[1:2:2]
 	h[fieldReset] = values[2:3:3]
 	return outside
 }
 
+// expose lets scripts of other origins read the fields.
+func expose(h http.Header) {
+	if outer := h[fieldExpose]; !slices.Contains(outer, exposed) {
+		h[fieldExpose] = append(slices.Clone(outer), exposed)
+	}
+}
+
+// newValues returns space for the values of the three fields. It comes from a
+// block, so that most answers need no allocation for it. An answer keeps its
+// block in memory, which has 768 bytes.
+func newValues() []string {
+	const fields, block = 3, 16
+	free := freeValues.Get().(*[]string)
+	if len(*free) == 0 {
+		*free = make([]string, fields*block)
+	}
+	values := (*free)[:fields:fields]
+	*free = (*free)[fields:]
+	freeValues.Put(free)
+	return values
+}
+
+var freeValues = sync.Pool{New: func() any { return new([]string) }}
+
 // refuse answers a request beyond the limit.
 func (l *Limiter) refuse(w http.ResponseWriter, r *http.Request, u Usage, outside int) {
 	wait := max(seconds(u.RetryAfter), outside, 1)
 	p := &auth.Problem{
-		Type:   problemBase(r) + "rate-limited",
+		Type:   askAuthenticator(r).base + "rate-limited",
 		Title:  http.StatusText(http.StatusTooManyRequests),
 		Status: http.StatusTooManyRequests,
 		Detail: fmt.Sprintf("The limit is %s; try again in %s", describe(u.Limit), plural(wait, "second")),
@@ -88,14 +103,18 @@ func seconds(d time.Duration) int {
 
 // describe returns "120 requests a minute".
 func describe(l Limit) string {
-	for unit, name := range map[time.Duration]string{
-		time.Second: "second", time.Minute: "minute", time.Hour: "hour", 24 * time.Hour: "day",
-	} {
-		if l.Period == unit {
-			return plural(l.Requests, "request") + " a" + strings.Repeat("n", strings.Count(name, "hour")) + " " + name
-		}
+	requests := plural(l.Requests, "request")
+	switch l.Period {
+	case time.Second:
+		return requests + " a second"
+	case time.Minute:
+		return requests + " a minute"
+	case time.Hour:
+		return requests + " an hour"
+	case 24 * time.Hour:
+		return requests + " a day"
 	}
-	return plural(l.Requests, "request") + " in " + l.Period.String()
+	return requests + " in " + l.Period.String()
 }
 
 func plural(n int, noun string) string {
@@ -105,25 +124,22 @@ func plural(n int, noun string) string {
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// decimals are the texts of the numbers that fields have most often.
-var decimals = sync.OnceValue(func() *[10_000]string {
-	list := new([10_000]string)
+// small has the numbers that fields have most often.
+var small = func() (list [1000]string) {
 	for i := range list {
 		list[i] = strconv.Itoa(i)
 	}
 	return list
-})
+}()
 
-func decimal(n int) string {
-	if list := decimals(); 0 <= n && n < len(list) {
-		return list[n]
+// decimals returns a and b in decimal, in one allocation at most.
+func decimals(a, b int) (string, string) {
+	if 0 <= a && a < len(small) && 0 <= b && b < len(small) {
+		return small[a], small[b]
 	}
-	return strconv.Itoa(n)
-}
-
-// problemBase returns the problem base of the Authenticator that r has passed:
-// it is part of the answer to any of its own errors.
-func problemBase(r *http.Request) string {
-	a := askAuthenticator(r)
-	return a.base
+	var buf [40]byte
+	text := strconv.AppendInt(buf[:0], int64(a), 10)
+	n := len(text)
+	both := string(strconv.AppendInt(text, int64(b), 10))
+	return both[:n], both[n:]
 }

@@ -12,7 +12,7 @@ import (
 // maxQuotas is how many limits are kept ready to use.
 const maxQuotas = 4096
 
-// A memory counts in this process. It never fails.
+// A memory counts in this process.
 type memory struct {
 	clock   clock
 	budgets *table[budget]
@@ -68,28 +68,17 @@ func newQuota(l Limit) *quota {
 	return &quota{limit: l, interval: interval, full: interval * time.Duration(l.Requests), gcra: gcra}
 }
 
-// Take implements [Counter].
-func (m *memory) Take(_ context.Context, key string, limit Limit, n int) (Usage, error) {
-	return m.take(key, limit, n), nil
-}
-
+// take takes n requests, 0 or 1, as Counter has it. It never fails.
 func (m *memory) take(key string, limit Limit, n int) Usage {
-	q := m.quota(limit)
 	d := pool.Get().(*decision)
 	defer pool.Put(d)
-	d.id, d.now, d.full = m.budgets.id(key), m.clock.now(), q.full
+	q := m.quota(limit)
+	d.id, d.now, d.full, d.look = m.budgets.id(key), m.clock.now(), q.full, n == 0
 	m.budgets.sweep(d.now)
-	if n > limit.Requests {
-		u := q.decide(m.budgets, d, 0)
-		u.Allowed, u.RetryAfter = false, u.Reset
-		return u
-	}
 	return q.decide(m.budgets, d, n)
 }
 
-// decide makes a decision about n requests, at most as many as the limit has.
 func (q *quota) decide(t *table[budget], d *decision, n int) Usage {
-	d.look = n == 0
 	d.shard = t.lock(d.id)
 	defer d.shard.mu.Unlock()
 	limited, result, err := q.gcra.RateLimitCtx(d, "", n)
@@ -121,15 +110,21 @@ var pool = sync.Pool{New: func() any { return &decision{Context: context.Backgro
 // times are those of a clock.
 type decisions struct{}
 
-// GetWithTime returns when the budget is full. That is never later than an empty
-// one would be, even if requests were taken under a limit with a longer Period.
+// GetWithTime returns when the budget is full. If that is later than an empty
+// one would be, requests were taken under a limit with a longer Period. Then the
+// budget becomes an empty one.
 func (decisions) GetWithTime(ctx context.Context, _ string) (int64, time.Time, error) {
 	d := ctx.(*decision)
-	full := int64(-1)
-	if at, ok := d.shard.values[d.id]; ok {
-		full = int64(min(at.end(), d.now+d.full))
+	now := time.Unix(0, int64(d.now))
+	full, known := d.shard.values[d.id]
+	if !known {
+		return -1, now, nil
 	}
-	return full, time.Unix(0, int64(d.now)), nil
+	if empty := budget(d.now + d.full); full > empty {
+		full = empty
+		d.shard.put(d.id, full)
+	}
+	return int64(full), now, nil
 }
 
 func (decisions) SetIfNotExistsWithTTL(ctx context.Context, _ string, full int64, _ time.Duration) (bool, error) {

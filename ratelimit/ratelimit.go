@@ -77,7 +77,7 @@ func New(counter Counter, opts *Options) *Limiter {
 		local:        newMemory(),
 	}
 	if counter != nil {
-		l.remote = newRemote(counter, l.log)
+		l.remote = newRemote(counter, l.local.clock, l.log)
 	}
 	return l
 }
@@ -158,6 +158,13 @@ func (l *Limiter) Usage(ctx context.Context, r auth.Record) (Usage, error) {
 		return Usage{}, fmt.Errorf("auth/ratelimit: %v", limit)
 	case limit.Requests == Unlimited:
 		return Usage{Limit: limit, Allowed: true, Remaining: Unlimited}, nil
+	}
+	if l.remote != nil {
+		if c, ok := l.remote.counter.(*redisCounter); ok {
+			if err := c.ready(ctx); err != nil {
+				return Usage{}, fmt.Errorf("auth/ratelimit: %w", err)
+			}
+		}
 	}
 	return l.take(ctx, l.keyOf(&r), limit, 0), nil
 }

@@ -16,7 +16,8 @@ type Counter interface {
 	// were taken then still count, but no longer than the Period of this limit.
 	//
 	// An error means that the budget is unknown. Then the [Limiter] decides by
-	// a counter of its own, in memory. It waits for 50 milliseconds at most;
-	// that is the deadline of ctx, which is not canceled if the client leaves.
+	// a counter of its own, in memory. It does so too after 50 milliseconds
+	// without an answer. Ctx ends after a second. It is not canceled if the
+	// client leaves.
 	Take(ctx context.Context, key string, limit Limit, n int) (Usage, error)
 }

@@ -14,13 +14,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/authtest"
 	"github.com/insigner/auth/internal/redistest"
 	"github.com/insigner/auth/ratelimit"
 )
 
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m)) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(silent{}) // the client logs what it cannot reach
+	os.Exit(redistest.Main(m))
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 var ok = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 

@@ -17,6 +17,7 @@ type memory struct {
 	clock   clock
 	budgets *table[budget]
 
+	last    atomic.Pointer[quota]    // the one used last
 	quotas  atomic.Pointer[sync.Map] // Limit to *quota
 	nQuotas atomic.Int64
 }
@@ -42,8 +43,12 @@ func newMemory() *memory {
 
 // quota returns the quota of a complete Limit.
 func (m *memory) quota(l Limit) *quota {
+	if q := m.last.Load(); q != nil && q.limit == l {
+		return q
+	}
 	quotas := m.quotas.Load()
 	if q, ok := quotas.Load(l); ok {
+		m.last.Store(q.(*quota))
 		return q.(*quota)
 	}
 	q := newQuota(l)

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	takeTimeout = 50 * time.Millisecond
+	takeTimeout = 50 * time.Millisecond // of a request
+	callTimeout = time.Second           // of the Counter
 	probeEvery  = time.Second
 	maxProbes   = 60  // that must succeed before the Counter decides again
 	maxCalls    = 512 // in progress, those that nobody waits for included
@@ -36,11 +37,11 @@ type remote struct {
 	up      atomic.Pointer[upTime] // nil while the Counter fails
 	probeAt atomic.Int64           // when the next probe is due while it fails
 
-	mu        sync.Mutex // not held while a line is written
-	since     time.Duration
-	ended     time.Duration // the outage before, or 0
-	need      int           // probes that must succeed, one after another
-	succeeded int
+	mu      sync.Mutex    // not held while a line is written
+	since   time.Duration // when the outage began
+	ended   time.Duration // when the outage before ended by a probe, or 0
+	need    int           // probes that must succeed, one after another
+	success int           // those that did
 }
 
 // An upTime is a time in which the Counter answers.
@@ -92,7 +93,7 @@ func (m *remote) take(ctx context.Context, key string, limit Limit, n int) (Usag
 		return Usage{}, false
 	}
 	if up == nil {
-		m.probed()
+		m.succeeded(false)
 	}
 	u.Limit, u.Remaining = limit, min(max(u.Remaining, 0), limit.Requests)
 	u.Reset, u.RetryAfter = max(u.Reset, 0), max(u.RetryAfter, 0)
@@ -108,6 +109,19 @@ var (
 	errBusy    = fmt.Errorf("%d calls in progress, no place for another within %v", maxCalls, takeTimeout)
 )
 
+// A pending is a call of the Counter.
+type pending struct {
+	state atomic.Int32 // one of those below
+	done  chan result  // gets a result if the call is over before the request leaves
+}
+
+const (
+	waited  int32 = iota // for by a request
+	over                 // the Counter has returned
+	late                 // the request waited for takeTimeout and left
+	dropped              // the request left since another was late
+)
+
 // A result is what the Counter returned, or the value it panicked with.
 type result struct {
 	usage    Usage
@@ -117,41 +131,43 @@ type result struct {
 
 // call asks the Counter. It returns after takeTimeout, whatever the Counter
 // does, and at once with errOver if the upTime is over. Up is nil for a probe.
+//
+// The call itself has a second. If it was late, but has an answer then, that is
+// as good as a probe: a short stall costs no more than its own time.
 func (m *remote) call(ctx context.Context, up *upTime, key string, limit Limit, n int) (Usage, error) {
-	// If the client leaves, that says nothing of the Counter.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeTimeout)
-	defer cancel()
-	var over chan struct{}
+	timer := time.NewTimer(takeTimeout)
+	defer timer.Stop()
+	var isOver chan struct{}
 	if up != nil {
-		over = up.over
+		isOver = up.over
 	}
 	select {
 	case m.calls <- struct{}{}:
 	default:
 		select {
 		case m.calls <- struct{}{}:
-		case <-ctx.Done():
+		case <-timer.C:
 			return Usage{}, errBusy
-		case <-over:
+		case <-isOver:
 			return Usage{}, errOver
 		}
 	}
-	done := make(chan result, 1)
-	go func() {
-		defer func() { <-m.calls }()
-		done <- m.ask(ctx, key, limit, n)
-	}()
+	p := &pending{done: make(chan result, 1)}
+	// If the client leaves, that says nothing of the Counter.
+	go m.run(context.WithoutCancel(ctx), p, key, limit, n)
 	var r result
 	select {
-	case r = <-done:
-	case <-over:
-		return Usage{}, errOver
-	case <-ctx.Done():
-		select {
-		case r = <-done:
-		default:
+	case r = <-p.done:
+	case <-timer.C:
+		if p.state.CompareAndSwap(waited, late) {
 			return Usage{}, errTimeout
 		}
+		r = <-p.done
+	case <-isOver:
+		if p.state.CompareAndSwap(waited, dropped) {
+			return Usage{}, errOver
+		}
+		r = <-p.done
 	}
 	if r.panicked != nil {
 		panic(r.panicked)
@@ -159,7 +175,20 @@ func (m *remote) call(ctx context.Context, up *upTime, key string, limit Limit, 
 	return r.usage, r.err
 }
 
-// ask calls the Counter on a goroutine of its own.
+// run is a call of the Counter, on a goroutine of its own.
+func (m *remote) run(ctx context.Context, p *pending, key string, limit Limit, n int) {
+	defer func() { <-m.calls }()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r := m.ask(ctx, key, limit, n)
+	if p.state.CompareAndSwap(waited, over) {
+		p.done <- r
+	} else if p.state.Load() == late && n > 0 && r.err == nil && r.panicked == nil {
+		m.succeeded(true)
+	}
+}
+
+// ask calls the Counter.
 func (m *remote) ask(ctx context.Context, key string, limit Limit, n int) (r result) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -191,7 +220,7 @@ func (m *remote) failed(up *upTime, err error) {
 func (m *remote) fail(up *upTime) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.succeeded = 0
+	m.success = 0
 	if up == nil || m.up.Load() != up {
 		return false
 	}
@@ -207,25 +236,32 @@ func (m *remote) fail(up *upTime) bool {
 	return true
 }
 
-// probed notes a probe that succeeded, and logs the end of the outage.
-func (m *remote) probed() {
-	if outage := m.succeed(); outage > 0 {
+// succeeded notes a probe that succeeded, or a late answer, and logs the end of
+// the outage.
+func (m *remote) succeeded(late bool) {
+	if outage, ended := m.succeed(late); ended {
 		m.log().Info("auth/ratelimit: the counter answers again", "after", outage.Round(time.Millisecond))
 	}
 }
 
-// succeed returns how long the outage was if it is over. If the last one was
-// over for less than a minute, it takes more than one probe: a part of the
-// budgets may fail, as in a cluster that lacks a server.
-func (m *remote) succeed() time.Duration {
+// succeed reports whether the outage is over, and how long it was. If the last
+// one was over for less than a minute, it takes more than one probe: a part of
+// the budgets may fail, as in a cluster that lacks a server.
+func (m *remote) succeed(late bool) (outage time.Duration, ended bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.succeeded++; m.up.Load() != nil || m.succeeded < m.need {
-		return 0
+	if m.up.Load() != nil {
+		return 0, false
 	}
-	m.ended = m.clock.now()
+	if m.success++; m.success < m.need {
+		return 0, false
+	}
+	now := m.clock.now()
+	if !late {
+		m.ended = now
+	}
 	m.up.Store(&upTime{make(chan struct{})})
-	return m.ended - m.since
+	return now - m.since, true
 }
 
 // refuse remembers that the Counter refused a request. It was asked at that

@@ -78,6 +78,10 @@ var decisions = []struct {
 		apilog.SetCode(ctx, "QUOTA")
 		w.WriteHeader(402)
 	}, "key_good", "org_1", 402, "QUOTA"},
+	{"SetCode of a module that does not import apilog", "good", func(_ *auth.Authenticator, w http.ResponseWriter, r *http.Request) {
+		r.Context().Value((*auth.Problem)(nil)).(func(string))("RATE_LIMITED")
+		w.WriteHeader(429)
+	}, "key_good", "org_1", 429, "RATE_LIMITED"},
 	{"SetCode over a refusal", "good", func(_ *auth.Authenticator, w http.ResponseWriter, r *http.Request) {
 		auth.Authorize(r.Context(), "a.write")
 		apilog.SetCode(r.Context(), "TENANT_CLOSED")

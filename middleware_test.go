@@ -900,6 +900,47 @@ func TestVouchAnswer(t *testing.T) {
 	}
 }
 
+// TestSharedRecord: modules of this repository find the record without a copy,
+// where FromContext finds one.
+func TestSharedRecord(t *testing.T) {
+	a := auth.New(newStore(goodRecord()), nil)
+	expired := goodRecord()
+	expired.ExpiresAt = time.Now().Add(-time.Hour)
+	passed := func(wrap func(http.Handler) http.Handler, r *http.Request) (ctx context.Context) {
+		serve(wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ctx = r.Context() })), r)
+		return ctx
+	}
+	anonymous := requestWith("")
+	anonymous.Header.Del("Authorization")
+	for name, c := range map[string]struct {
+		ctx   context.Context
+		known bool // that it passed an Authenticator
+		has   bool
+	}{
+		"nothing":     {t.Context(), false, false},
+		"Middleware":  {passed(a.Middleware, requestWith(goodKey)), true, true},
+		"Require":     {passed(a.Require("documents.read"), requestWith(goodKey)), true, true},
+		"Optional":    {passed(a.Optional, anonymous), true, false},
+		"Vouch":       {a.Vouch(t.Context(), goodRecord()), true, true},
+		"Vouch, late": {a.Vouch(t.Context(), expired), true, false},
+	} {
+		got, known := c.ctx.Value((*auth.Record)(nil)).(*auth.Record)
+		if known != c.known {
+			t.Errorf("%s: it passed an Authenticator: %v, want %v", name, known, c.known)
+		}
+		if (got != nil) != c.has {
+			t.Errorf("%s: the record is %v, want one: %v", name, got, c.has)
+		}
+		copied, has := auth.FromContext(c.ctx)
+		if has != c.has {
+			t.Errorf("%s: FromContext reports %v, want %v", name, has, c.has)
+		}
+		if has && !reflect.DeepEqual(*got, copied) {
+			t.Errorf("%s: the record is %#v, and FromContext returns %#v", name, *got, copied)
+		}
+	}
+}
+
 // TestFromContext: what is known where, and what the context is.
 func TestFromContext(t *testing.T) {
 	type key struct{}

@@ -8,6 +8,7 @@ require (
 	github.com/insigner/auth/apilog v0.1.0
 	github.com/insigner/auth/cache v0.1.0
 	github.com/insigner/auth/dashboard v0.1.0
+	github.com/insigner/auth/ratelimit v0.1.0
 	github.com/insigner/auth/sqlstore v0.1.0
 	github.com/jackc/pgx/v5 v5.12.0
 	golang.org/x/crypto v0.58.0
@@ -15,8 +16,13 @@ require (
 )
 
 require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/go-redis/redis_rate/v10 v10.0.1 // indirect
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
 	github.com/pressly/goose/v3 v3.29.0 // indirect
+	github.com/redis/go-redis/v9 v9.23.0 // indirect
+	github.com/throttled/throttled/v2 v2.15.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	modernc.org/sqlite v1.62.0 // indirect
 )
 

@@ -450,8 +450,8 @@ func (id *identity) Value(key any) any {
 	return id.Context.Value(key)
 }
 
-// valid returns the record, or nil if there is none, or one that the host
-// vouched for and whose Check fails.
+// valid returns the record. It returns nil without one, and if the host vouched
+// for it and its Check fails.
 func (id *identity) valid() *Record {
 	if id.vouched {
 		var d Decision

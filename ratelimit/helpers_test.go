@@ -128,6 +128,46 @@ func (j *journal) wants(t testing.TB, n int, text string) {
 	}
 }
 
+const (
+	fails   = "the counter fails"
+	answers = "the counter answers again"
+)
+
+// wantsOutages checks that there is one line when an outage begins and one when
+// it ends, and at least n outages. There may be more: a busy machine does not
+// run Redis for 50 milliseconds now and then.
+func (j *journal) wantsOutages(t testing.TB, n int) {
+	t.Helper()
+	list := j.lines("")
+	for i, line := range list {
+		if want := []string{fails, answers}[i%2]; !strings.Contains(line, want) {
+			t.Errorf("line %d is %q, want %q", i, line, want)
+		}
+	}
+	if got := len(j.lines(fails)); got < n {
+		t.Errorf("there are %d outages in the log, want at least %d: %q", got, n, list)
+	}
+}
+
+// undisturbed calls f, which returns what is wrong, until no outage is logged
+// during a call.
+func undisturbed(t testing.TB, log *journal, f func(try int) (problems []string)) {
+	t.Helper()
+	for try := range 100 {
+		before := len(log.lines(""))
+		problems := f(try)
+		if len(log.lines("")) > before {
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		for _, problem := range problems {
+			t.Error(problem)
+		}
+		return
+	}
+	t.Error("there is an outage each time: ", log.lines(""))
+}
+
 // eventually waits until f reports true.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()

@@ -151,8 +151,8 @@ func TestManyLimits(t *testing.T) {
 	}
 }
 
-// TestAllocations: a decision in memory costs one allocation at most, whatever
-// the limit, and with functions for plans and owners.
+// TestAllocations: a decision in memory costs one allocation at most, with any
+// limit, and with functions for plans and owners.
 func TestAllocations(t *testing.T) {
 	store := storeOf(auth.Record{ID: "k", Chain: "k", Owner: "org_1", Scopes: auth.Scopes{"a.b", "c.d"},
 		Metadata: map[string]string{"plan": "pro"}})

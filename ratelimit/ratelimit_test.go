@@ -28,8 +28,8 @@ func wantFields(t *testing.T, what string, h http.Header, want ...string) {
 	}
 }
 
-// TestFields: each answer of an authenticated route has the fields, whatever the
-// handler does.
+// TestFields: each answer of an authenticated route has the fields, of any
+// handler.
 func TestFields(t *testing.T) {
 	inside := func(h http.HandlerFunc) http.Handler { return h }
 	store := storeOf(recordOf("k"))
@@ -503,7 +503,7 @@ func TestPanics(t *testing.T) {
 }
 
 // FuzzFields: the fields are whole seconds, rounded up, never negative, and
-// Retry-After is at least 1, whatever a Counter says.
+// Retry-After is at least 1, for any answer of a Counter.
 func FuzzFields(f *testing.F) {
 	f.Add(true, 5, int64(1), int64(0))
 	f.Add(false, 0, int64(time.Second+1), int64(time.Second))

@@ -293,34 +293,44 @@ func TestRedisWorstWindow(t *testing.T) {
 // TestRedisShared: two instances share one budget, to the request.
 func TestRedisShared(t *testing.T) {
 	s, _, _ := newRedis(t)
-	var accepts, refusals atomic.Int64
-	var wg sync.WaitGroup
-	for range 2 {
+	log := new(journal)
+	var limiters [2]*ratelimit.Limiter
+	for i := range limiters {
 		client := redis.NewClient(&redis.Options{Addr: s.Addr()})
 		defer client.Close()
-		h := ratelimit.New(ratelimit.NewRedis(client, nil), limited(120, day)).Middleware(ok)
-		for range 20 {
-			wg.Go(func() {
-				for range 10 {
-					switch w := serve(h, requestOf(t, recordOf("k"))); w.Code {
-					case 200:
-						accepts.Add(1)
-					case 429:
-						refusals.Add(1)
-					default:
-						t.Errorf("the status is %d", w.Code)
+		opts := limited(120, day)
+		opts.Logger = log.logger()
+		limiters[i] = ratelimit.New(ratelimit.NewRedis(client, nil), opts)
+	}
+	undisturbed(t, log, func(try int) (problems []string) {
+		var accepts, refusals atomic.Int64
+		var wg sync.WaitGroup
+		for _, l := range limiters {
+			h := l.Middleware(ok)
+			for range 20 {
+				wg.Go(func() {
+					for range 10 {
+						switch w := serve(h, requestOf(t, recordOf(fmt.Sprint("key", try)))); w.Code {
+						case 200:
+							accepts.Add(1)
+						case 429:
+							refusals.Add(1)
+						default:
+							t.Errorf("the status is %d", w.Code)
+						}
 					}
-				}
-			})
+				})
+			}
 		}
-	}
-	wg.Wait()
-	if got := accepts.Load(); got != 120 {
-		t.Errorf("two instances accept %d, want 120", got)
-	}
-	if got := refusals.Load(); got != 280 {
-		t.Errorf("two instances refuse %d, want 280", got)
-	}
+		wg.Wait()
+		if got := accepts.Load(); got != 120 {
+			problems = append(problems, fmt.Sprintf("two instances accept %d, want 120", got))
+		}
+		if got := refusals.Load(); got != 280 {
+			problems = append(problems, fmt.Sprintf("two instances refuse %d, want 280", got))
+		}
+		return problems
+	})
 }
 
 // TestRedisKeys: what is in Redis has an expiry and no secret, and its name is
@@ -338,11 +348,18 @@ func TestRedisKeys(t *testing.T) {
 		{strings.Repeat("x", 1<<20), ""},
 		{"", "01a20ba9"}, // the Chain; checked below
 	} {
-		do(t, s, "FLUSHALL")
-		l := ratelimit.New(ratelimit.NewRedis(client, nil), &ratelimit.Options{Key: func(auth.Record) string { return c.key }})
-		if w := call(t, l, recordOf("01a20ba9")); w.Code != 200 {
-			t.Errorf("key %.20q: the status is %d", c.key, w.Code)
-		}
+		log := new(journal)
+		l := ratelimit.New(ratelimit.NewRedis(client, nil), &ratelimit.Options{
+			Key:    func(auth.Record) string { return c.key },
+			Logger: log.logger(),
+		})
+		undisturbed(t, log, func(int) (problems []string) {
+			do(t, s, "FLUSHALL")
+			if w := call(t, l, recordOf("01a20ba9")); w.Code != 200 {
+				problems = append(problems, fmt.Sprintf("key %.20q: the status is %d", c.key, w.Code))
+			}
+			return problems
+		})
 		got := do(t, s, "KEYS", "*")
 		want := "rate:ratelimit:api:" + c.name
 		switch {
@@ -444,22 +461,33 @@ func TestRedisLimitChanges(t *testing.T) {
 func TestRedisPrefix(t *testing.T) {
 	_, client, _ := newRedis(t)
 	counter := ratelimit.NewRedis(client, nil)
-	l := ratelimit.New(counter, limited(5, day))
+	log := new(journal)
+	opts := limited(5, day)
+	opts.Logger = log.logger()
+	l := ratelimit.New(counter, opts)
 	if _, err := l.Usage(t.Context(), recordOf("k")); err == nil || !strings.Contains(err.Error(), "RedisOptions.Prefix") {
 		t.Errorf("before the first request, Usage returns %v, want an error that names RedisOptions.Prefix", err)
 	}
-	store := storeOf(recordOf("k"))
 	for _, realm := range []string{"", "orders", `a "quoted" \ realm`} {
-		h := auth.New(store, &auth.Options{Realm: realm}).Middleware(l.Middleware(ok))
-		for want := 4; want >= 2; want-- {
-			w := serve(h, store.request())
-			if got := number(t, w.Header(), "RateLimit-Remaining"); got != want {
-				t.Errorf("realm %q: %d remain, want %d", realm, got, want)
+		undisturbed(t, log, func(try int) (problems []string) {
+			r := recordOf(fmt.Sprint("key", try))
+			store := storeOf(r)
+			h := auth.New(store, &auth.Options{Realm: realm}).Middleware(l.Middleware(ok))
+			for want := 4; want >= 2; want-- {
+				w := serve(h, store.request())
+				if got := number(t, w.Header(), "RateLimit-Remaining"); got != want {
+					problems = append(problems, fmt.Sprintf("realm %q: %d remain, want %d", realm, got, want))
+				}
 			}
-		}
-		if u, err := l.Usage(t.Context(), recordOf("k")); err != nil || u.Remaining != 2 {
-			t.Errorf("realm %q: Usage returns %+v, %v, want 2 remaining", realm, u, err)
-		}
+			u, err := l.Usage(t.Context(), r)
+			if err != nil {
+				t.Errorf("realm %q: %v", realm, err)
+			}
+			if u.Remaining != 2 {
+				problems = append(problems, fmt.Sprintf("realm %q: Usage returns %+v, want 2 remaining", realm, u))
+			}
+			return problems
+		})
 	}
 }
 

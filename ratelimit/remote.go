@@ -129,8 +129,8 @@ type result struct {
 	panicked any
 }
 
-// call asks the Counter. It returns after takeTimeout, whatever the Counter
-// does, and at once with errOver if the upTime is over. Up is nil for a probe.
+// call asks the Counter. It returns after takeTimeout, even if the Counter does
+// not, and at once with errOver if the upTime is over. Up is nil for a probe.
 //
 // The call itself has a second. If it was late, but has an answer then, that is
 // as good as a probe: a short stall costs no more than its own time.

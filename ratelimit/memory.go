@@ -14,8 +14,9 @@ const maxQuotas = 4096
 
 // A memory counts in this process.
 type memory struct {
-	clock   clock
-	budgets *table[budget]
+	clock     clock
+	budgets   *table[budget]
+	decisions [shards]decision // one for each shard of budgets
 
 	last    atomic.Pointer[quota]    // the one used last
 	quotas  atomic.Pointer[sync.Map] // Limit to *quota
@@ -29,10 +30,9 @@ func (b budget) end() time.Duration { return time.Duration(b) }
 
 // A quota is a complete Limit, ready to use.
 type quota struct {
-	limit    Limit
-	interval time.Duration
-	full     time.Duration // after which an empty budget is full
-	gcra     *throttled.GCRARateLimiterCtx
+	limit Limit
+	full  time.Duration // after which an empty budget is full
+	gcra  *throttled.GCRARateLimiterCtx
 }
 
 func newMemory() *memory {
@@ -70,22 +70,22 @@ func newQuota(l Limit) *quota {
 	if err != nil {
 		panic("auth/ratelimit: " + err.Error()) // the limit is complete
 	}
-	return &quota{limit: l, interval: interval, full: interval * time.Duration(l.Requests), gcra: gcra}
+	return &quota{limit: l, full: interval * time.Duration(l.Requests), gcra: gcra}
 }
 
 // take takes n requests, 0 or 1, as Counter has it. It never fails.
 func (m *memory) take(key string, limit Limit, n int) Usage {
-	d := pool.Get().(*decision)
-	defer pool.Put(d)
-	q := m.quota(limit)
-	d.id, d.now, d.full, d.look = m.budgets.id(key), m.clock.now(), q.full, n == 0
-	m.budgets.sweep(d.now)
-	return q.decide(m.budgets, d, n)
+	u, now := m.decide(m.quota(limit), m.budgets.id(key), n)
+	m.budgets.sweep(now)
+	return u
 }
 
-func (q *quota) decide(t *table[budget], d *decision, n int) Usage {
-	d.shard = t.lock(d.id)
-	defer d.shard.mu.Unlock()
+func (m *memory) decide(q *quota, i id, n int) (Usage, time.Duration) {
+	shard := m.budgets.lock(i)
+	defer shard.mu.Unlock()
+	now := m.clock.now() // under the lock, so that it never goes back for a budget
+	d := &m.decisions[i.shard()]
+	d.shard, d.id, d.now, d.full, d.look = shard, i, now, q.full, n == 0
 	limited, result, err := q.gcra.RateLimitCtx(d, "", n)
 	if err != nil {
 		panic("auth/ratelimit: " + err.Error()) // a decision returns none
@@ -94,22 +94,21 @@ func (q *quota) decide(t *table[budget], d *decision, n int) Usage {
 	if limited || d.look && result.RetryAfter >= 0 {
 		u.Allowed, u.RetryAfter = false, result.RetryAfter
 	}
-	return u
+	return u, now
 }
 
 // A decision is one call of throttled, which passes its context on to the
-// store. It holds the lock of the shard for all of the call, so nothing changes
-// between throttled's reads and writes, and none has to be tried again.
+// store. The shard is locked for all of the call. So nothing changes between
+// throttled's reads and writes, and none has to be tried again.
 type decision struct {
-	context.Context
+	context.Context // nil: throttled does not use it
+
 	shard *shard[budget]
 	id    id
 	now   time.Duration
 	full  time.Duration
 	look  bool // change nothing
 }
-
-var pool = sync.Pool{New: func() any { return &decision{Context: context.Background()} }}
 
 // Decisions is a throttled.GCRAStoreCtx for contexts that are decisions. Its
 // times are those of a clock.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -508,7 +509,7 @@ func FuzzFields(f *testing.F) {
 	f.Add(true, 5, int64(1), int64(0))
 	f.Add(false, 0, int64(time.Second+1), int64(time.Second))
 	f.Add(false, -3, int64(-1), int64(-1))
-	f.Add(false, 1<<62, int64(1<<63-1), int64(1<<63-1))
+	f.Add(false, math.MaxInt, int64(1<<63-1), int64(1<<63-1))
 	f.Fuzz(func(t *testing.T, allowed bool, remaining int, reset, retry int64) {
 		l := ratelimit.New(&fake{take: func(context.Context, string, ratelimit.Limit, int) (ratelimit.Usage, error) {
 			return ratelimit.Usage{Allowed: allowed, Remaining: remaining, Reset: time.Duration(reset),

@@ -26,7 +26,8 @@ type RedisOptions struct {
 	// are "rate:", the Prefix, ":" and a name.
 	//
 	// If empty, it is "ratelimit:" and the Realm of the auth.Authenticator that
-	// the request has passed. A program that shows a Usage, but has not limited
+	// the request has passed, or a digest of a Realm that is long or has spaces
+	// or other unusual characters. A program that shows a Usage, but has not limited
 	// a request yet, does not know that. If it is only for pages, set Prefix.
 	Prefix string
 }
@@ -61,6 +62,15 @@ type redisCounter struct {
 
 // Take implements [Counter].
 func (c *redisCounter) Take(ctx context.Context, key string, limit Limit, n int) (Usage, error) {
+	limit, ok := limit.complete()
+	switch {
+	case !ok:
+		return Usage{}, fmt.Errorf("auth/ratelimit: %v", limit)
+	case n < 0:
+		return Usage{}, fmt.Errorf("auth/ratelimit: cannot take %d requests", n)
+	case limit.Requests == Unlimited:
+		return Usage{Limit: limit, Allowed: true, Remaining: Unlimited}, nil
+	}
 	prefix, err := c.prefixFor(ctx)
 	if err != nil {
 		return Usage{}, err

@@ -118,6 +118,39 @@ func TestRedisTakesMany(t *testing.T) {
 	}
 }
 
+// TestRedisTakesArguments: a host may call a Counter itself.
+func TestRedisTakesArguments(t *testing.T) {
+	_, _, counter := newRedis(t)
+	for _, c := range []struct {
+		limit     ratelimit.Limit
+		n         int
+		remaining int // -1: an error
+	}{
+		{ratelimit.Limit{}, 1, 119},
+		{ratelimit.Limit{Requests: 5}, 1, 4},
+		{ratelimit.Limit{Requests: ratelimit.Unlimited}, 1, ratelimit.Unlimited},
+		{ratelimit.Limit{Requests: 1e9, Period: 366 * day}, 1e9, 0},
+		{ratelimit.Limit{Period: day}, 1, -1},
+		{ratelimit.Limit{Requests: -1, Period: day}, 1, -1},
+		{ratelimit.Limit{Requests: 1, Period: -day}, 1, -1},
+		{ratelimit.Limit{Requests: 10, Period: day}, -1, -1},
+	} {
+		u, err := counter.Take(t.Context(), fmt.Sprint(c), c.limit, c.n)
+		if c.remaining < 0 {
+			if err == nil {
+				t.Errorf("Take(%v, %d) returns %+v, want an error", c.limit, c.n, u)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("Take(%v, %d): %v", c.limit, c.n, err)
+		}
+		if u.Remaining != c.remaining {
+			t.Errorf("Take(%v, %d): %d remain, want %d", c.limit, c.n, u.Remaining, c.remaining)
+		}
+	}
+}
+
 // age makes time pass for a budget in Redis: it is full d sooner. A script does
 // it, as Redis writes the number.
 func age(t testing.TB, client *redis.Client, name string, d time.Duration) {

@@ -10,6 +10,7 @@ import (
 const (
 	shards     = 1024 // so that one of them is swept quickly
 	sweepEvery = 15 * time.Second
+	sweepSize  = 4096 // values that one request looks at, and the rest of a shard
 )
 
 // A clock tells the time since it was made, plus 1. It is monotonic: steps of
@@ -24,6 +25,9 @@ func (c clock) now() time.Duration { return time.Since(c.start) + 1 }
 // pointers, so the garbage collector does not look at each of a million keys,
 // and a long key costs no more memory than a short one.
 type id [2]uint64
+
+// shard returns which shard it is in.
+func (i id) shard() int { return int(i[0] % shards) }
 
 // A table keeps a value for each key until the value ends. It has no goroutine.
 // Requests remove what has ended, a shard at a time, so the memory follows the
@@ -58,7 +62,7 @@ func (t *table[V]) id(key string) id {
 
 // lock returns the shard of an id, locked.
 func (t *table[V]) lock(i id) *shard[V] {
-	s := &t.shards[i[0]%shards]
+	s := &t.shards[i.shard()]
 	s.mu.Lock()
 	return s
 }
@@ -71,8 +75,8 @@ func (s *shard[V]) put(i id, v V) {
 	s.latest = max(s.latest, v.end())
 }
 
-// sweep continues the sweep that is due, if any, until it has swept one shard
-// with values that have not ended. What has ended as a whole costs nothing.
+// sweep continues the sweep that is due, if any, until it has looked at
+// sweepSize values. A shard in which all have ended costs nothing.
 func (t *table[V]) sweep(now time.Duration) {
 	if t.cursor.Load() >= shards {
 		at := t.sweepAt.Load()
@@ -81,24 +85,26 @@ func (t *table[V]) sweep(now time.Duration) {
 		}
 		t.cursor.Store(0)
 	}
-	for {
+	for looked := 0; looked < sweepSize; {
 		n := t.cursor.Add(1) - 1
-		if n >= shards || t.shards[n].sweep(now) {
+		if n >= shards {
 			return
 		}
+		looked += t.shards[n].sweep(now)
 	}
 }
 
-// sweep reports whether it took time.
-func (s *shard[V]) sweep(now time.Duration) bool {
+// sweep returns how many values it has looked at.
+func (s *shard[V]) sweep(now time.Duration) int {
 	if !s.mu.TryLock() {
-		return true // it will be swept the next time
+		return 0 // it will be swept the next time
 	}
 	defer s.mu.Unlock()
 	if s.latest <= now {
 		s.values = nil
-		return false
+		return 0
 	}
+	before := len(s.values)
 	live := 0
 	for _, v := range s.values {
 		if v.end() > now {
@@ -111,7 +117,7 @@ func (s *shard[V]) sweep(now time.Duration) bool {
 				delete(s.values, i)
 			}
 		}
-		return true
+		return before
 	}
 	values := make(map[id]V, live) // a map does not shrink
 	for i, v := range s.values {
@@ -120,5 +126,5 @@ func (s *shard[V]) sweep(now time.Duration) bool {
 		}
 	}
 	s.values = values
-	return true
+	return before
 }

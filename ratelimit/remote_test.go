@@ -161,6 +161,45 @@ func newValveThatHangs(t *testing.T) *valve {
 	return v
 }
 
+// TestLateAnswer: if the answer comes after its request has left, the outage is
+// over at once, and no longer outage follows from it.
+func TestLateAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		opts := limited(1000, time.Minute)
+		opts.Logger = log.logger()
+		v := newValve()
+		l := ratelimit.New(v, opts)
+		for i := range 5 {
+			release := v.hang()
+			if by, d := remote(t, l); by || d != 50*time.Millisecond {
+				t.Errorf("stall %d: decided by the Counter: %v, after %v", i, by, d)
+			}
+			time.Sleep(10 * time.Millisecond)
+			if by, d := remote(t, l); by || d != 0 {
+				t.Errorf("during stall %d: decided by the Counter: %v, after %v", i, by, d)
+			}
+			release()
+			synctest.Wait()
+			if by, _ := remote(t, l); !by {
+				t.Errorf("after stall %d, the Counter does not decide", i)
+			}
+			time.Sleep(time.Second)
+		}
+		log.wants(t, 5, "answers again\" after=10ms")
+
+		// A call that ends late with an error is none.
+		v.fail()
+		release := v.hang()
+		remote(t, l)
+		release()
+		synctest.Wait()
+		if !l.Local() {
+			t.Error("a late error ends the outage")
+		}
+	})
+}
+
 // TestOthersLeave: when one request has found out that the Counter fails, those
 // that wait leave at once.
 func TestOthersLeave(t *testing.T) {

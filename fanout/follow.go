@@ -35,8 +35,11 @@ type follower struct {
 	challenges []challenge // the newest last
 	watched    bool
 	stopped    bool
-	clocks     time.Time // when both clocks of the system were compared last
+	clocks     clocks
 }
+
+// clocks are what both clocks of the system showed at the same time.
+type clocks struct{ monotonic, wall time.Time }
 
 // A stream is what is known of an epoch of a publisher.
 type stream struct {
@@ -79,9 +82,11 @@ func newFollower(s *settings, notify func(auth.Change)) *follower {
 		refresh:  most/2 + mathrand.N(most/2), // so that those that started together do not ask together
 		changed:  make(chan struct{}, 1),
 		streams:  make(map[epoch]*stream),
-		clocks:   time.Now(),
+		clocks:   readClocks(time.Now()),
 	}
 }
+
+func readClocks(now time.Time) clocks { return clocks{now, wall(now)} }
 
 // challenge returns a nonce for a hello that is sent after now.
 func (f *follower) challenge(now time.Time) nonce {
@@ -108,27 +113,36 @@ func (f *follower) answered(fr *frame) (asked time.Time, ok bool) {
 	return asked, ok
 }
 
-// receive takes a frame, and reports whether a hello should be sent.
-func (f *follower) receive(now time.Time, fr *frame) (hello bool) {
+// An advice says whether a hello should be sent.
+type advice int
+
+const (
+	noAdvice advice = iota
+	sendHello
+	noHello // one was answered
+)
+
+// receive takes a frame.
+func (f *follower) receive(now time.Time, fr *frame) advice {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stopped {
-		return false
+		return noAdvice
 	}
 	f.expire(now) // first: a frame that was waiting is no excuse for the time before
 	asked, answered := f.answered(fr)
 	s := f.streams[fr.epoch]
 	switch {
-	case s == nil && fr.end:
-		return false
-	case s == nil && (!answered || len(f.streams) >= maxStreams):
-		return true // anybody could have sent that again
+	case s == nil && (fr.end || len(f.streams) >= maxStreams):
+		return noAdvice
+	case s == nil && !answered: // anybody could have sent that again
+		return sendHello
 	case s == nil:
 		s = &stream{from: now, asked: asked, base: fr.now}
 		f.streams[fr.epoch] = s
 		signal(f.changed)
 	case fr.number < s.next:
-		return false
+		return noAdvice
 	case fr.number > s.next: // some are missing
 		s.full = false
 		s.from = now
@@ -139,15 +153,19 @@ func (f *follower) receive(now time.Time, fr *frame) (hello bool) {
 		s.asked, s.base = asked, fr.now
 	}
 	s.proven = s.at(fr.now)
-	// A frame of the future means that our clock stood still.
-	if fr.end || s.proven.After(now) {
+	late := now.Sub(s.proven)
+	if fr.end || late >= f.lostAfter || late < 0 { // one of the future means that our clock stood still
 		delete(f.streams, fr.epoch)
-		f.settle()
-		return !fr.end
 	}
 	f.settle()
 	f.report(fr.hashes)
-	return now.Sub(s.proven) > f.every || now.Sub(s.asked) > f.refresh
+	switch {
+	case late > f.every || late < 0 || now.Sub(s.asked) > f.refresh:
+		return sendHello
+	case answered:
+		return noHello
+	}
+	return noAdvice
 }
 
 // at returns a time of the subscriber that is not after the given one of the
@@ -196,14 +214,18 @@ func (f *follower) expire(now time.Time) {
 // monotonic clock stands still during that, on some systems, so the clock on the
 // wall is compared.
 func (f *follower) slept(now time.Time) bool {
-	passed, onTheWall := now.Sub(f.clocks), now.Round(0).Sub(f.clocks.Round(0))
+	passed, onTheWall := now.Sub(f.clocks.monotonic), wall(now).Sub(f.clocks.wall)
 	slept := (onTheWall - passed).Abs() > f.lostAfter/checksPerLost
 	// Clocks that are adjusted slowly differ after some time.
 	if slept || passed > f.refresh {
-		f.clocks = now
+		f.clocks = readClocks(now)
 	}
 	return slept
 }
+
+// wall returns the time without the reading of the monotonic clock. It is a
+// variable for tests.
+var wall = func(t time.Time) time.Time { return t.Round(0) }
 
 // settle reports whether the watch is there, if that has changed.
 func (f *follower) settle() {

@@ -33,12 +33,15 @@ func must(t testing.TB, err error) {
 // options are those of most tests.
 func options() *fanout.Options { return &fanout.Options{Secret: secret, Logger: quiet} }
 
-// A broker is a Conn in memory. Its fields are set before it is used.
+// A broker is a Conn in memory.
 type broker struct {
 	mu   sync.Mutex
 	subs map[string][]*subscriber
 	fail error // what Publish and Subscribe return
-	sent func(channel string, message []byte)
+
+	// deliver calls put with what a subscriber is to get of a message. If nil,
+	// it gets the message.
+	deliver func(channel string, message []byte, put func(message []byte))
 }
 
 type subscriber struct {
@@ -52,17 +55,19 @@ func (b *broker) Publish(ctx context.Context, channel string, message []byte) er
 	if b.fail != nil {
 		return b.fail
 	}
-	if b.sent != nil {
-		b.sent(channel, message)
-	}
 	for _, s := range b.subs[channel] {
-		s.queue <- slices.Clone(message)
+		put := func(m []byte) { s.queue <- slices.Clone(m) }
+		if b.deliver != nil {
+			b.deliver(channel, message, put)
+		} else {
+			put(message)
+		}
 	}
 	return ctx.Err()
 }
 
 func (b *broker) Subscribe(ctx context.Context, channel string, ready func(), receive func([]byte)) error {
-	s := &subscriber{receive, make(chan []byte, 1000)}
+	s := &subscriber{receive, make(chan []byte, 10_000)}
 	b.mu.Lock()
 	if b.fail != nil {
 		defer b.mu.Unlock()
@@ -89,11 +94,24 @@ func (b *broker) Subscribe(ctx context.Context, channel string, ready func(), re
 	}
 }
 
-// setFail sets what Publish and Subscribe return.
-func (b *broker) setFail(err error) {
+// set changes the broker.
+func (b *broker) set(change func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fail = err
+	change()
+}
+
+// record makes the broker keep what is published on a channel.
+func (b *broker) record(channel string) (messages func() [][]byte) {
+	var list [][]byte
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		b.Subscribe(ctx, channel, func() { close(ready) }, func(m []byte) { list = append(list, m) })
+	}()
+	<-ready
+	return func() [][]byte { cancel(); <-done; return list }
 }
 
 // publish starts Publish, and returns a function that ends it and returns its
@@ -177,11 +195,30 @@ func (w *watch) expect(want ...auth.Change) {
 }
 
 // quiet fails if something was reported.
-func (w *watch) quiet() {
+func (w *watch) quiet(what string) {
 	w.t.Helper()
 	if got := w.all(); len(got) > 0 {
-		w.t.Errorf("reported %v, want nothing", got)
+		w.t.Errorf("%s: reported %v, want nothing", what, got)
 	}
+}
+
+const changes, hellos = "auth:api:changes", "auth:api:hellos"
+
+// A setup is a store, a broker, a publisher and a subscriber that is watched.
+type setup struct {
+	store *keyring.MemoryStore
+	conn  *broker
+	end   func() error // ends the publisher
+	watch *watch
+}
+
+func newSetup(t *testing.T) *setup {
+	t.Helper()
+	s := &setup{store: new(keyring.MemoryStore), conn: new(broker)}
+	s.end = publish(t, s.store, s.conn, options())
+	s.watch = watchOf(t, fanout.New(s.store, s.conn, options()))
+	s.watch.expect(started)
+	return s
 }
 
 var (

@@ -110,8 +110,14 @@ func (g *guest) receive(message []byte) (authentic bool) {
 		return false
 	}
 	g.warn(f)
-	if g.follower.receive(time.Now(), f) {
+	switch g.follower.receive(time.Now(), f) {
+	case sendHello:
 		signal(g.want)
+	case noHello:
+		select {
+		case <-g.want:
+		default:
+		}
 	}
 	return true
 }

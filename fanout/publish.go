@@ -267,7 +267,8 @@ func (p *publisher) sayGoodbye(ctx context.Context) {
 	ended := p.ended
 	p.ended = nil
 	p.mu.Unlock()
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.every)
+	defer cancel()
 	for _, s := range ended {
 		if p.sendOnce(ctx, p.changes.seal(s.end().encode())) != nil {
 			return

@@ -119,7 +119,7 @@ func TestSentinel(t *testing.T) {
 // acl gives a user rights, and returns a Conn of that user.
 func acl(t *testing.T, server *redistest.Server, user string, rules ...string) fanout.Conn {
 	t.Helper()
-	args := append([]string{"ACL", "SETUSER", user, "on", ">"+password, "resetchannels", "-@all"}, rules...)
+	args := append([]string{"ACL", "SETUSER", user, "on", ">" + password, "resetchannels", "-@all"}, rules...)
 	if _, err := server.Do(args...); err != nil {
 		t.Fatal(err)
 	}

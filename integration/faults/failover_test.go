@@ -15,7 +15,7 @@ import (
 )
 
 // signalAll sends a signal to a server and its children.
-func signalAll(t *testing.T, pid int, signal syscall.Signal) {
+func signalAll(t testing.TB, pid int, signal syscall.Signal) {
 	t.Helper()
 	must(t, syscall.Kill(pid, signal)) // first, so that it has no more children
 	files, err := filepath.Glob("/proc/[0-9]*/stat")

@@ -20,6 +20,7 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cache"
 	"github.com/insigner/auth/internal/pgtest"
+	"github.com/insigner/auth/internal/redistest"
 	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore/postgres"
 	"github.com/insigner/auth/sqlstore/sqlite"
@@ -32,7 +33,13 @@ func TestMain(m *testing.M) {
 		serveChild(dsn)
 		return
 	}
-	os.Exit(pgtest.Main(m))
+	if config := os.Getenv(publisherEnv); config != "" {
+		servePublisher(config)
+		return
+	}
+	code := pgtest.Main(m)
+	redistest.Report()
+	os.Exit(code)
 }
 
 const (

@@ -28,7 +28,7 @@ type proxy struct {
 }
 
 // newProxy returns a proxy, and the URL of the database through it.
-func newProxy(t *testing.T, dsn string) (*proxy, string) {
+func newProxy(t testing.TB, dsn string) (*proxy, string) {
 	t.Helper()
 	u, err := url.Parse(dsn)
 	must(t, err)

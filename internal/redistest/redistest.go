@@ -40,12 +40,17 @@ var skipped atomic.Int64 // tests
 // skipped since Redis is not installed, it prints a line about it.
 func Main(m *testing.M) int {
 	code := m.Run()
+	Report()
+	return code
+}
+
+// Report prints that line, for packages with another Main.
+func Report() {
 	if n := skipped.Load(); n > 0 {
 		name := strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
 		notice.Print(fmt.Sprintf("%s: Redis is not installed: the tests against it were skipped (%d); install it with: "+
 			"apt-get install redis-server; then run: go test -count=1", name, n))
 	}
-	return code
 }
 
 // A Server is a Redis server that a test may freeze, stop and start. One

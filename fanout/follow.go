@@ -34,6 +34,8 @@ type follower struct {
 	streams    map[epoch]*stream
 	challenges []challenge // the newest last
 	watched    bool
+	lost       bool      // it was watched before, and then no stream was fresh
+	start      time.Time // when it is to be watched again; zero if no stream is fresh
 	stopped    bool
 	clocks     clocks
 }
@@ -157,7 +159,7 @@ func (f *follower) receive(now time.Time, fr *frame) advice {
 	if fr.end || late >= f.lostAfter || late < 0 { // one of the future means that our clock stood still
 		delete(f.streams, fr.epoch)
 	}
-	f.settle()
+	f.settle(now)
 	f.report(fr.hashes)
 	switch {
 	case late > f.every || late < 0 || now.Sub(s.asked) > f.refresh:
@@ -191,6 +193,9 @@ func (f *follower) check(now time.Time) time.Duration {
 	defer f.mu.Unlock()
 	f.expire(now)
 	wait := f.lostAfter / checksPerLost
+	if !f.start.IsZero() {
+		wait = min(wait, f.start.Sub(now))
+	}
 	for _, s := range f.streams {
 		wait = min(wait, s.proven.Add(f.lostAfter).Sub(now))
 	}
@@ -207,7 +212,7 @@ func (f *follower) expire(now time.Time) {
 			delete(f.streams, e)
 		}
 	}
-	f.settle()
+	f.settle(now)
 }
 
 // slept reports whether the machine was suspended, or its clock was set. The
@@ -228,22 +233,52 @@ func (f *follower) slept(now time.Time) bool {
 var wall = func(t time.Time) time.Time { return t.Round(0) }
 
 // settle reports whether the watch is there, if that has changed.
-func (f *follower) settle() {
+func (f *follower) settle(now time.Time) {
 	if f.stopped {
 		return
 	}
 	if f.watched && !f.anyFull() {
 		f.watched = false
+		f.lost = !f.anyFresh(now)
 		f.notify(auth.Change{Kind: auth.WatchLost})
 	}
-	if !f.watched && len(f.streams) > 0 {
+	if !f.watched && f.mayStart(now) {
 		for _, s := range f.streams {
 			s.full = true
 		}
-		f.watched = true
+		f.watched, f.lost, f.start = true, false, time.Time{}
 		f.notify(auth.Change{Kind: auth.WatchStarted})
 	}
 	f.promote()
+}
+
+// mayStart reports whether the watch may start. If all instances lost theirs,
+// because the broker or all publishers were gone, they start again at different
+// times within LostAfter. A cache reads each key again then, and the database
+// should not get all of that together.
+func (f *follower) mayStart(now time.Time) bool {
+	switch {
+	case !f.anyFresh(now):
+		f.start = time.Time{}
+		return false
+	case !f.lost:
+		return true
+	case f.start.IsZero():
+		f.start = now.Add(mathrand.N(f.lostAfter))
+	}
+	return !now.Before(f.start)
+}
+
+// anyFresh reports whether a stream is not only good, but heard of within the
+// last beats. When a broker fails, the streams stop to be good one after another,
+// and to start with one that is about to stop would be in vain.
+func (f *follower) anyFresh(now time.Time) bool {
+	for _, s := range f.streams {
+		if now.Sub(s.proven) < 2*f.every {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *follower) anyFull() bool {

@@ -16,6 +16,11 @@ import (
 // bring back what was reported as changed. If store is a Watcher itself, that is
 // not used.
 //
+// While no call of Watch is watched, Lookup uses a record for up to
+// Options.LostAfter after it was read. So a cache, which then asks for every
+// request, does not send all of them to the database. No bound gets longer by
+// this: a cache that is watched may use a record for as long without a proof.
+//
 // Each call of Watch has a subscription of its own. Watch reports WatchLost
 // while no publisher is known to be complete, for example since none runs. It
 // returns an error at once if conn is not permitted to subscribe or to publish.
@@ -32,7 +37,13 @@ func New(store auth.Store, conn Conn, opts *Options) auth.Watcher {
 	case conn == nil:
 		panic("fanout.New: the Conn is nil")
 	}
-	return &watcher{settings: s, store: store, conn: conn, lookups: make(chan struct{}, s.maxLookups)}
+	return &watcher{
+		settings: s,
+		store:    store,
+		conn:     conn,
+		lookups:  make(chan struct{}, s.maxLookups),
+		recent:   recent{limit: s.lostAfter},
+	}
 }
 
 type watcher struct {
@@ -40,32 +51,32 @@ type watcher struct {
 	store   auth.Store
 	conn    Conn
 	lookups chan struct{} // has one for each in progress
+	recent  recent
 }
 
 // Format writes "fanout.Watcher", for every verb but %p, %T and %w, so that no
 // secret is printed.
 func (w *watcher) Format(f fmt.State, verb rune) { io.WriteString(f, "fanout.Watcher") }
 
-// Lookup implements auth.Store.
-func (w *watcher) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
-	select {
-	case w.lookups <- struct{}{}:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("fanout: %d lookups are in progress: %w", cap(w.lookups), ctx.Err())
-	}
-	defer func() { <-w.lookups }()
-	return w.store.Lookup(ctx, hash)
-}
-
 // Watch implements auth.Watcher.
 func (w *watcher) Watch(ctx context.Context, notify func(auth.Change)) error {
 	g := &guest{
 		settings: w.settings,
 		conn:     w.conn,
-		follower: newFollower(w.settings, notify),
-		want:     make(chan struct{}, 1),
-		sending:  outage{settings: w.settings, what: "publish on " + w.hellos.name},
+		follower: newFollower(w.settings, func(c auth.Change) {
+			switch c.Kind {
+			case auth.WatchStarted:
+				w.recent.count(0, 1)
+			case auth.WatchLost:
+				w.recent.count(0, -1)
+			}
+			notify(c)
+		}),
+		want:    make(chan struct{}, 1),
+		sending: outage{settings: w.settings, what: "publish on " + w.hellos.name},
 	}
+	w.recent.count(1, 0)
+	defer w.recent.count(-1, 0)
 	return fmt.Errorf("fanout: watch: %w", g.run(ctx))
 }
 

@@ -1,6 +1,7 @@
 package fanout_test
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -375,4 +376,30 @@ func newOther(t *testing.T, opts *fanout.Options) [][]byte {
 		t.Fatalf("recorded %d messages, want 10", len(list))
 	}
 	return list
+}
+
+// Somebody who passes on all messages between two APIs with the same secret
+// makes nobody content with the publisher of the other.
+func TestOtherAPI(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, conn := new(keyring.MemoryStore), new(broker)
+		pass := func(from, to string) {
+			ctx, cancel := context.WithCancel(t.Context())
+			done, ready := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(done)
+				conn.Subscribe(ctx, from, func() { close(ready) }, func(m []byte) { conn.Publish(ctx, to, m) })
+			}()
+			<-ready
+			t.Cleanup(func() { cancel(); <-done })
+		}
+		opts := options()
+		opts.Realm = "other"
+		pass("auth:other:changes", changes)
+		pass(hellos, "auth:other:hellos")
+		publish(t, store, conn, opts)
+		w := watchOf(t, fanout.New(store, conn, options()))
+		time.Sleep(time.Minute)
+		w.quiet("the publisher of another API")
+	})
 }

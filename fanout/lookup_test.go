@@ -1,8 +1,8 @@
 package fanout_test
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -78,7 +78,11 @@ func TestRecentRecords(t *testing.T) {
 
 		publish(t, store, conn, options())
 		store.asks(t, "lost still", w, r.Hash, 0)
-		watch.expect(started)
+		for len(watch.all()) == 0 { // so that it was read just before
+			_, err := w.Lookup(t.Context(), r.Hash)
+			must(t, err)
+			time.Sleep(100 * time.Millisecond)
+		}
 		store.asks(t, "with a watch again", w, r.Hash, 1)
 		watch.end()
 		store.asks(t, "without a watch again", w, r.Hash, 1)
@@ -152,9 +156,9 @@ func TestStartsAreSpread(t *testing.T) {
 			w.expect(started)
 			all = append(all, w)
 		}
-		s.conn.set(func() { s.conn.fail = errors.New("down") })
+		s.on(func([]byte, func([]byte)) {})
 		time.Sleep(time.Minute)
-		s.conn.set(func() { s.conn.fail = nil })
+		s.on(func(m []byte, put func([]byte)) { put(m) })
 		begin = time.Now()
 		first, last := time.Hour, time.Duration(0)
 		for i, w := range all {
@@ -186,10 +190,19 @@ func (o observed) Watch(ctx context.Context, notify func(auth.Change)) error {
 func TestLostOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSetup(t)
-		time.Sleep(500 * time.Millisecond) // so that they send beats at different times
+		var first []byte // the epoch of the first publisher
+		s.on(func(m []byte, put func([]byte)) { first = m[2:18]; put(m) })
+		time.Sleep(5 * time.Second)
+		s.on(func(m []byte, put func([]byte)) { put(m) })
 		publish(t, s.store, s.conn, options())
 		time.Sleep(10 * time.Second)
 		s.watch.quiet("two publishers")
+		s.on(func(m []byte, put func([]byte)) {
+			if !bytes.Equal(m[2:18], first) {
+				put(m)
+			}
+		})
+		time.Sleep(1500 * time.Millisecond)
 		s.on(func([]byte, func([]byte)) {})
 		time.Sleep(time.Minute)
 		s.watch.expect(lost)

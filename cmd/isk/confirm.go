@@ -1,0 +1,46 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// addYes adds the flag of commands that ask.
+func (a *app) addYes(c *cobra.Command) {
+	c.Flags().BoolVarP(&a.yes, "yes", "y", false, "do not ask")
+}
+
+// confirm asks a question, which ends in a question mark. It returns nil if the
+// answer is yes. Without a terminal nobody answers, so that is wrong usage
+// without --yes, and so it is with --json.
+func (a *app) confirm(format string, args ...any) error {
+	if a.yes {
+		return nil
+	}
+	question := printable(fmt.Sprintf(format, args...))
+	if a.json || !isTerminal(a.stdin) || !isTerminal(a.stderr) {
+		return wrongUsage("nothing was changed, since nobody can be asked: %s To answer yes, repeat the command with --yes", question)
+	}
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	line, err := bufio.NewReader(io.LimitReader(a.stdin, 1024)).ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(a.stderr)
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return failf("nothing was changed")
+}
+
+// keysText returns "1 key" or "3 keys".
+func keysText(n int) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
+}

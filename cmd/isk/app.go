@@ -141,8 +141,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 store unavailable.
 With --json an error is one object on the standard error: code, message, exit.`,
 		Example: `  export ISK_DATABASE_URL=postgres://staff@db.example.com/api
   isk list --owner acme`,
-		Args:              cobra.ArbitraryArgs, // checkCommand refuses them
-		RunE:              func(c *cobra.Command, args []string) error { return c.Help() },
+		Args: cobra.ArbitraryArgs, // checkCommand refuses them
+		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
+		PersistentPreRun: func(c *cobra.Command, _ []string) {
+			a.json = a.json && c.Flags().Changed("json") // and not the value of another flag
+		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Version:           version(),
@@ -153,6 +156,10 @@ With --json an error is one object on the standard error: code, message, exit.`,
 	root.SetErr(a.stderr)
 	root.SetVersionTemplate("isk {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
+	root.SuggestionsMinimumDistance = 2
+	root.SetHelpFunc(func(c *cobra.Command, _ []string) {
+		io.WriteString(a.stdout, c.Long+"\n\n"+strings.TrimRight(c.UsageString(), "\n")+"\n")
+	})
 	flags := root.PersistentFlags()
 	flags.BoolVar(&a.json, "json", a.json, "print JSON, and errors as a JSON object")
 	flags.StringVar(&a.as, "as", "", "`who` acts, for the records (default: the user and host of the system)")
@@ -172,8 +179,10 @@ With --json an error is one object on the standard error: code, message, exit.`,
 			c.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		root.AddCommand(c)
+		if c.Name() == "help" {
+			root.SetHelpCommand(c)
+		}
 	}
-	root.SetHelpCommandGroupID(otherCommands.id)
 	return root
 }
 
@@ -188,8 +197,8 @@ func checkCommand(root *cobra.Command, args []string) error {
 		switch arg := rest[i]; {
 		case arg == "--":
 		case !strings.HasPrefix(arg, "-"):
-			if arg == "help" || strings.HasPrefix(arg, cobra.ShellCompRequestCmd) {
-				return nil // cobra adds them later
+			if strings.HasPrefix(arg, cobra.ShellCompRequestCmd) {
+				return nil // cobra adds it later
 			}
 			return unknownCommand(root, arg)
 		case arg == "--as", arg == "--database", arg == "--database-file":

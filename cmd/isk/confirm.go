@@ -25,10 +25,10 @@ func (a *app) confirm(format string, args ...any) error {
 	if a.json || !isTerminal(a.stdin) || !isTerminal(a.stderr) {
 		return wrongUsage("nothing was changed, since nobody can be asked: %s To answer yes, repeat the command with --yes", question)
 	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	a.ask(question + " [y/N] ")
 	line, err := bufio.NewReader(io.LimitReader(a.stdin, 1024)).ReadString('\n')
 	if err != nil {
-		fmt.Fprintln(a.stderr)
+		a.ask("\n")
 	}
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":

@@ -15,6 +15,8 @@ type filter struct {
 	expiresFrom, expiresBefore    string
 }
 
+var filterFlags = []string{"owner", "state", "text", "created-by", "chain", "expires-from", "expires-before"}
+
 func (f *filter) add(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.owner, "owner", "", "only keys of that owner")
@@ -25,7 +27,10 @@ func (f *filter) add(c *cobra.Command) {
 	flags.StringVar(&f.expiresFrom, "expires-from", "", "only keys that expire then or later: 7d, a date, a `time`")
 	flags.StringVar(&f.expiresBefore, "expires-before", "", "only keys that expire earlier: 7d, a date, a `time`")
 	c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(stateNames(), cobra.ShellCompDirectiveNoFileComp))
-	for _, name := range []string{"owner", "text", "created-by", "chain", "expires-from", "expires-before"} {
+	for _, name := range filterFlags {
+		if name == "state" {
+			continue
+		}
 		c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 	}
 }
@@ -33,7 +38,7 @@ func (f *filter) add(c *cobra.Command) {
 // isSet reports whether one of the flags is set. An empty owner would select the
 // keys of everybody, so a flag counts that is set to nothing, too.
 func (f *filter) isSet(c *cobra.Command) bool {
-	for _, name := range []string{"owner", "state", "text", "created-by", "chain", "expires-from", "expires-before"} {
+	for _, name := range filterFlags {
 		if c.Flags().Changed(name) {
 			return true
 		}
@@ -44,8 +49,8 @@ func (f *filter) isSet(c *cobra.Command) bool {
 // filter returns the keyring.Filter. A flag that is set to nothing is wrong
 // usage: the variable of a script is empty.
 func (f *filter) filter(c *cobra.Command, now time.Time) (k keyring.Filter, err error) {
-	for _, name := range []string{"owner", "text", "created-by", "chain", "expires-from", "expires-before"} {
-		if flag := c.Flags().Lookup(name); flag.Changed && flag.Value.String() == "" {
+	for _, name := range filterFlags {
+		if flag := c.Flags().Lookup(name); flag.Changed && (flag.Value.String() == "" || flag.Value.String() == "[]") {
 			return k, wrongUsage("--%s is empty", name)
 		}
 	}
@@ -56,9 +61,6 @@ func (f *filter) filter(c *cobra.Command, now time.Time) (k keyring.Filter, err 
 			return k, wrongUsage("--state is one of %s", strings.Join(stateNames(), ", "))
 		}
 		k.States |= state
-	}
-	if c.Flags().Changed("state") && k.States == 0 {
-		return k, wrongUsage("--state is empty")
 	}
 	if k.ExpiresFrom, err = parseTime("--expires-from", f.expiresFrom, now, 1); err != nil {
 		return k, err

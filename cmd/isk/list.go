@@ -71,7 +71,7 @@ var errEnough = errors.New("enough")
 // counted in bad.
 func (a *app) each(list func(func(auth.Record, error) bool), f func(r *auth.Record) error) (bad int, err error) {
 	for r, listed := range list {
-		if row, ok := errors.AsType[*keyring.RecordError](listed); ok {
+		if row, ok := asRecordError(listed); ok {
 			bad++
 			a.warn("the record %s cannot be read: %v", row.ID, row.Err)
 			continue
@@ -87,6 +87,10 @@ func (a *app) each(list func(func(auth.Record, error) bool), f func(r *auth.Reco
 		err = nil
 	}
 	return bad, err
+}
+
+func asRecordError(err error) (*keyring.RecordError, bool) {
+	return errors.AsType[*keyring.RecordError](err)
 }
 
 // unreadable returns an error if there are rows that cannot be read.

@@ -7,6 +7,8 @@ import (
 	"syscall"
 )
 
+//go:generate sh -c "go run . help --json | go run ./internal/man > isk.1"
+
 func main() { os.Exit(run()) }
 
 // run runs the command of this process and returns its exit code.

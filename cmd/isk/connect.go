@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
@@ -85,7 +86,7 @@ func (a *app) connect(ctx context.Context, create bool) (*session, error) {
 		s.kind = "sqlite"
 		if _, err := os.Stat(location.file); err != nil && !create {
 			if errors.Is(err, os.ErrNotExist) {
-				return nil, unavailable(failf("there is no file %s; isk migrate creates it", location.file))
+				return nil, unavailable(fmt.Errorf("there is no file %s; isk migrate creates it", location.file))
 			}
 			return nil, unavailable(err)
 		}
@@ -119,8 +120,7 @@ func (s *session) needs(ctx context.Context, table string) error {
 		return unavailable(err)
 	}
 	if !there {
-		return &failure{code: "STORE_UNAVAILABLE", exit: exitUnavailable,
-			message: "the database has no table " + table + ": run isk migrate, or check the name of the database"}
+		return unavailable(fmt.Errorf("the database has no table %s: run isk migrate, or check the name of the database", table))
 	}
 	return nil
 }

@@ -37,9 +37,9 @@ type app struct {
 	rows     *bufio.Writer // to stdout, for lists
 }
 
-func newApp() *app {
-	return &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, now: time.Now,
-		rows: bufio.NewWriterSize(os.Stdout, 32<<10)}
+func newApp(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) *app {
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
+		rows: bufio.NewWriterSize(stdout, 32<<10)}
 }
 
 // run runs the command with these arguments and returns the exit code.

@@ -39,13 +39,10 @@ which then looks at the file five times a second.`,
   isk check --max-lifetime 365d --json`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, args []string) error {
-			var max time.Duration
 			if c.Flags().Changed("max-lifetime") {
-				var err error
-				if max, err = parseDuration("--max-lifetime", lifetime); err != nil {
+				if d, err := parseDuration("--max-lifetime", lifetime); err != nil {
 					return err
-				}
-				if max == 0 {
+				} else if d == 0 {
 					return wrongUsage("--max-lifetime is zero")
 				}
 			}
@@ -54,7 +51,7 @@ which then looks at the file five times a second.`,
 				return err
 			}
 			r := &report{Database: s.kind, Unreadable: []unreadableJSON{}, LongLived: []string{}}
-			if err := s.check(c.Context(), a, r, max); err != nil {
+			if err := s.check(c.Context(), a, r, lifetime); err != nil {
 				return err
 			}
 			return a.showReport(r)
@@ -140,7 +137,7 @@ func (a *app) showReport(r *report) error {
 const maxClockDifference = 5 * time.Second
 
 // check makes all checks. An error means that the database cannot be asked.
-func (s *session) check(ctx context.Context, a *app, r *report, maxLifetime time.Duration) error {
+func (s *session) check(ctx context.Context, a *app, r *report, maxLifetime string) error {
 	for _, step := range []func() error{
 		func() error { return s.checkServer(ctx, a, r) },
 		func() error { return s.checkSchema(ctx, r) },
@@ -386,7 +383,7 @@ func (l *lastReason) text() string {
 }
 
 // checkKeys reads all keys.
-func (s *session) checkKeys(ctx context.Context, a *app, r *report, maxLifetime time.Duration) error {
+func (s *session) checkKeys(ctx context.Context, a *app, r *report, maxLifetime string) error {
 	r.Keys = map[string]int{}
 	for _, name := range stateNames() {
 		r.Keys[name] = 0
@@ -404,8 +401,8 @@ func (s *session) checkKeys(ctx context.Context, a *app, r *report, maxLifetime 
 		state := a.statusOf(&record)
 		r.Keys[state]++
 		works := state == "active" || state == "disabled"
-		forever := record.ExpiresAt.IsZero()
-		if maxLifetime > 0 && works && (forever || record.ExpiresAt.Sub(record.CreatedAt) > maxLifetime) {
+		latest, _ := after(record.CreatedAt, maxLifetime, 1)
+		if maxLifetime != "" && works && (record.ExpiresAt.IsZero() || record.ExpiresAt.After(latest)) {
 			r.LongLived = append(r.LongLived, record.ID)
 		}
 	}
@@ -421,9 +418,9 @@ func (s *session) checkKeys(ctx context.Context, a *app, r *report, maxLifetime 
 	} else {
 		r.add("records", true, "all can be read")
 	}
-	if maxLifetime > 0 {
+	if maxLifetime != "" {
 		if n := len(r.LongLived); n > 0 {
-			r.add("lifetime", false, "%s that work live longer than is permitted: %s", keysText(n),
+			r.add("lifetime", false, "keys that work and live longer than is permitted: %d: %s", n,
 				some(n, func(i int) string { return r.LongLived[i] }))
 		} else {
 			r.add("lifetime", true, "no key that works lives longer than is permitted")

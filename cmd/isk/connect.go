@@ -156,13 +156,13 @@ func (a *app) location() (location, error) {
 	if err != nil || u.Fragment != "" || u.Opaque != "" || u.User == nil && strings.Contains(u.Path+u.RawQuery, "@") {
 		return location{}, wrongUsage("%s is no URL of a database: %w", from, errURL)
 	}
-	if password, ok := u.User.Password(); ok {
-		a.secrets.add(password)
-	}
+	password, has := u.User.Password()
+	a.secrets.add(password)
 	for _, name := range []string{"password", "sslpassword"} {
+		has = has || u.Query().Has(name)
 		a.secrets.add(u.Query()[name]...)
 	}
-	if len(a.secrets) > 0 && a.database != "" {
+	if has && a.database != "" {
 		a.warn("a password in --database stands in the history of the shell and in the list of processes; " +
 			"use " + envDatabase + ", --database-file or PGPASSFILE")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -39,8 +40,12 @@ func (a *app) tell(prefix, text string) {
 	fmt.Fprintf(a.stderr, "%s%s\n", prefix, printable(a.safe(text)))
 }
 
-// safe returns text without secrets and without keys.
-func (a *app) safe(text string) string { return a.keys.strike(a.secrets.strike(text)) }
+// safe returns text on one line, without secrets and without keys.
+func (a *app) safe(text string) string {
+	return a.keys.strike(a.secrets.strike(lineBreaks.ReplaceAllString(text, " ")))
+}
+
+var lineBreaks = regexp.MustCompile(`\s*\n\s*`)
 
 // end tells the error, if there is one, and returns the exit code.
 func (a *app) end(ctx context.Context, err error) int {

@@ -29,19 +29,17 @@ nothing is changed, and the exit code is 2. It goes on over single failures.`,
 			if deadFor == "" {
 				return wrongUsage("--dead-for is missing, or empty")
 			}
-			age, err := parseDuration("--dead-for", deadFor)
-			if err != nil {
+			if d, err := parseDuration("--dead-for", deadFor); err != nil {
 				return err
-			}
-			if age == 0 {
+			} else if d == 0 {
 				return wrongUsage("--dead-for is zero")
 			}
+			before, _ := after(a.now(), deadFor, -1)
 			s, err := a.open(c.Context())
 			if err != nil {
 				return err
 			}
 			ctx := c.Context()
-			before := a.now().Add(-age)
 			dead := func(r *auth.Record) bool {
 				end := endOf(r, a.now())
 				return !end.IsZero() && end.Before(before)

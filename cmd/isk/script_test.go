@@ -58,6 +58,7 @@ func scripts(t *testing.T, kind string, database func(dir string) string) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": exits,
 			"save":  save,
+			"sql":   sqlFile,
 		},
 	})
 }
@@ -87,4 +88,12 @@ func save(ts *testscript.TestScript, neg bool, args []string) {
 		text = text[:n-1]
 	}
 	ts.Setenv(args[0], text)
+}
+
+// sql FILE executes the SQL in a file, in the database of the script.
+func sqlFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sql FILE")
+	}
+	ts.Check(execute(ts.Getenv("ISK_DATABASE_URL"), ts.ReadFile(args[0])))
 }

@@ -16,6 +16,7 @@ import (
 
 // An app is one run of the command.
 type app struct {
+	ctx    context.Context // of the run, for what waits for a person
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
@@ -44,6 +45,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) strin
 
 // run runs the command with these arguments and returns the exit code.
 func (a *app) run(ctx context.Context, args []string) int {
+	a.ctx = ctx
 	a.json = asksForJSON(args)
 	a.keys = newKeyFinder(a.getenv(envPrefix))
 	err := a.execute(ctx, args)

@@ -73,11 +73,18 @@ func (a *app) readKey() (string, error) {
 	var input []byte
 	var err error
 	if f, ok := a.stdin.(*os.File); ok && isTerminal(f) {
+		fd := int(f.Fd())
+		if state, err := term.GetState(fd); err == nil {
+			defer term.Restore(fd, state) // if it is interrupted
+		}
 		a.ask("Key (it is not shown): ")
-		input, err = term.ReadPassword(int(f.Fd()))
+		input, err = a.wait(func() ([]byte, error) { return term.ReadPassword(fd) })
 		a.ask("\n")
 	} else {
-		input, err = io.ReadAll(io.LimitReader(a.stdin, maxKeyInput))
+		input, err = a.wait(func() ([]byte, error) { return io.ReadAll(io.LimitReader(a.stdin, maxKeyInput)) })
+	}
+	if a.ctx.Err() != nil {
+		return "", a.ctx.Err()
 	}
 	if err != nil {
 		return "", wrongUsage("the standard input cannot be read: %v", fileError(err))
@@ -95,6 +102,3 @@ func (a *app) readKey() (string, error) {
 	}
 	return text, nil
 }
-
-// ask writes to the terminal of a person.
-func (a *app) ask(text string) { io.WriteString(a.stderr, text) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"os/exec"
@@ -83,4 +84,15 @@ func execute(database, query string) error {
 	db.SetMaxOpenConns(1)
 	_, err = db.Exec(query)
 	return err
+}
+
+// createKey creates a key and returns its ID.
+func createKey(t *testing.T, e env, flags ...string) string {
+	t.Helper()
+	r := e.must(t, append([]string{"create", "--name", "x", "--owner", "acme", "--scope", "a.read", "--json"}, flags...)...)
+	var key struct{ ID string }
+	if err := json.Unmarshal([]byte(r.stdout), &key); err != nil {
+		t.Fatal(err)
+	}
+	return key.ID
 }

@@ -15,9 +15,9 @@ func newCompletion(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script of a shell",
-		Long: `Completion prints a script with which the shell completes commands, flags, states,
-and the scopes of the catalog. It never connects to the database. To load it in
-each new shell:
+		Long: `Completion prints a script with which the shell completes commands, flags,
+states, and the scopes of the catalog. It never connects to the database. To
+load it in each new shell:
 
   bash  isk completion bash > ~/.local/share/bash-completion/completions/isk
   zsh   isk completion zsh > "${fpath[1]}/_isk"

@@ -23,8 +23,8 @@ func newEvents(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events [ID]",
 		Short: "List the changes of keys, newest first",
-		Long: `Events prints who changed which key and when, newest first: of one key, also of a
-deleted one, or of all. On a terminal it is a table. Otherwise each event is a
+		Long: `Events prints who changed which key and when, newest first: of one key, also of
+a deleted one, or of all. On a terminal it is a table. Otherwise each event is a
 line with the time, kind, ID of the key, owner, actor and changes, separated by
 tabs. With --json it is an array, which is [] if there is no event.`,
 		Example: `  isk events 0198c2f4-7a3e-7b1c-9d5e-2f8a6b4c1d0e

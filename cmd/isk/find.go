@@ -19,10 +19,10 @@ func newFind(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "find",
 		Short: "Find the record of a key that somebody found",
-		Long: `Find reads a key from the standard input, and prints its record: whose it is, and
-the ID for isk revoke. On a terminal it asks for the key and does not show it.
-Blanks and a line break around the key are dropped. The exit code is 3 if there
-is no such key.
+		Long: `Find reads a key from the standard input, and prints its record: whose it is,
+and the ID for isk revoke. On a terminal it asks for the key and does not show
+it. Blanks and a line break around the key are dropped. The exit code is 3 if
+there is no such key.
 
 A key is never an argument, since that would stand in the history of the shell
 and in the list of processes.`,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,5 +216,39 @@ func TestPasswordFile(t *testing.T) {
 		if strings.Contains(r.stderr, secret) {
 			t.Errorf("isk %v prints the password of PGPASSFILE", args)
 		}
+	}
+}
+
+// TestRights runs the commands with the rights that docs/command.md names.
+func TestRights(t *testing.T) {
+	owner := env{envDatabase: pgtest.DSN(t)}
+	owner.must(t, "migrate")
+	id := createKey(t, owner)
+	err := execute(owner[envDatabase], `DO $$ BEGIN CREATE ROLE isk_staff LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+		GRANT SELECT, INSERT, UPDATE, DELETE ON api_keys TO isk_staff;
+		GRANT SELECT ON api_keys_events, api_logs, api_keys_goose, api_logs_goose TO isk_staff`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(owner[envDatabase])
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.User("isk_staff")
+	e := env{envDatabase: u.String()}
+	for _, args := range [][]string{{"list"}, {"show", id}, {"edit", id, "--name", "y"}, {"events", id}, {"logs"}, {"check"}, {"rotate", id},
+		{"create", "--name", "x", "--owner", "acme", "--scope", "a.read"}, {"revoke", "--made", id, "--yes"},
+		{"purge", "--dead-for", "1ns", "--yes"}, {"delete", createKey(t, e), "--yes"}} {
+		e.must(t, args...)
+	}
+	if err := execute(owner[envDatabase], `REVOKE SELECT ON api_keys FROM isk_staff`); err != nil {
+		t.Fatal(err)
+	}
+	if r := e.run(t, "list"); r.code != exitUnavailable || !strings.Contains(r.stderr, "permission denied") {
+		t.Errorf("without the rights: exit code %d: %s", r.code, r.stderr)
+	}
+	// The role is that of the server, so it goes with its last rights.
+	if err := execute(owner[envDatabase], `DROP OWNED BY isk_staff; DROP ROLE isk_staff`); err != nil {
+		t.Error(err)
 	}
 }

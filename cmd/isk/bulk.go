@@ -17,7 +17,8 @@ type bulk struct {
 	failures []failureJSON
 	last     error // the last failure
 	failed   map[string]bool
-	inARow   int // failures of the store
+	unknown  string // the ID of the key that was being changed when the run was interrupted
+	inARow   int    // failures of the store
 	progress *progress
 }
 
@@ -57,6 +58,7 @@ func (b *bulk) try(ctx context.Context, id, name string, change func(context.Con
 		return nil
 	}
 	if ctx.Err() != nil {
+		b.unknown = id
 		return err
 	}
 	b.last = err
@@ -106,6 +108,9 @@ func (b *bulk) end(ctx context.Context, err error, bad int) error {
 	case ctx.Err() != nil:
 		f.code = "INTERRUPTED"
 		f.message = "interrupted: " + f.message
+		if b.unknown != "" { // the database may have got the change
+			f.message += "; that of " + b.unknown + " may have been done too"
+		}
 	case err != nil:
 		f.message += "; it ended early: " + asFailure(ctx, err).message
 	}

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -137,6 +139,33 @@ func TestSecretsAreStruckOut(t *testing.T) {
 	} {
 		if got := s.strike(text); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// TestMessagesAreSafe writes messages that hold secrets.
+func TestMessagesAreSafe(t *testing.T) {
+	const key = "isk_0123456789012345678901234567890123456789abcd"
+	for _, json := range []bool{false, true} {
+		var b bytes.Buffer
+		a := newApp(strings.NewReader(""), io.Discard, &b, func(string) string { return "" })
+		a.keys, a.json = newKeyFinder(""), json
+		a.secrets.add("s3cr3t")
+		text := "with s3cr3t and\n\t" + key + " and \x1b[31m"
+		a.say("%s", text)
+		a.warn("%s", text)
+		code := a.end(t.Context(), errors.New(text))
+		if code != exitFailed {
+			t.Errorf("--json %v: exit code %d, want 1", json, code)
+		}
+		got := b.String()
+		for _, bad := range []string{"s3cr3t", key, "\x1b", "\t"} {
+			if strings.Contains(got, bad) {
+				t.Errorf("--json %v: %q is in %q", json, bad, got)
+			}
+		}
+		if want := map[bool]int{false: 3, true: 1}[json]; strings.Count(got, "\n") != want {
+			t.Errorf("--json %v: %d lines, want %d: %q", json, strings.Count(got, "\n"), want, got)
 		}
 	}
 }

@@ -75,7 +75,8 @@ func TestKeysOfOtherShapes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, _, err := manager.Unconfined("x").Create(t.Context(), keyring.Spec{Name: "old", Owner: "acme", Scopes: auth.Scopes{"a.read"}, Key: key})
+	r, _, err := manager.Unconfined("x").Create(t.Context(), keyring.Spec{
+		Name: "old", Owner: "acme", Scopes: auth.Scopes{"a.read"}, Key: key})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,8 @@ func (a *app) showReport(r *report) error {
 		}
 	}
 	if bad > 0 {
-		return &failure{code: "CHECK_FAILED", exit: exitFailed, message: fmt.Sprintf("something is wrong: %d of %d checks", bad, len(r.Checks))}
+		return &failure{code: "CHECK_FAILED", exit: exitFailed,
+			message: fmt.Sprintf("something is wrong: %d of %d checks", bad, len(r.Checks))}
 	}
 	return nil
 }
@@ -333,7 +334,9 @@ func (s *session) checkWatch(ctx context.Context, r *report) {
 		return
 	}
 	begin = time.Now()
-	if _, err := s.db.ExecContext(ctx, "SELECT pg_notify($1, $2)", postgres.DefaultTable+"_changed", hex.EncodeToString(hash[:])); err != nil {
+	const notify = "SELECT pg_notify($1, $2)"
+	_, err = s.db.ExecContext(ctx, notify, postgres.DefaultTable+"_changed", hex.EncodeToString(hash[:]))
+	if err != nil {
 		r.add("watcher", false, "%v", err)
 		return
 	}

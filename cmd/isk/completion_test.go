@@ -13,7 +13,8 @@ import (
 // TestCompletion starts each shell, loads its script and asks for completions.
 func TestCompletion(t *testing.T) {
 	catalog := filepath.Join(t.TempDir(), "catalog.json")
-	err := os.WriteFile(catalog, []byte(`[{"scope":"documents.read","description":"Read"},{"scope":"documents.send"},{"scope":"org.read"}]`), 0o600)
+	err := os.WriteFile(catalog, []byte(`[{"scope":"documents.read","description":"Read"},
+		{"scope":"documents.send"},{"scope":"org.read"}]`), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,8 @@ SETUP
 				c := exec.CommandContext(ctx, shell, "-c", script)
 				c.Dir = filepath.Dir(file)
 				c.WaitDelay = time.Second
-				c.Env = append(os.Environ(), "SCRIPT="+file, "LINE="+test.line, "WAIT="+strings.Join(wait, " "), "PATH="+bin(t)+":"+os.Getenv("PATH"), "HOME="+c.Dir,
+				c.Env = append(os.Environ(), "SCRIPT="+file, "LINE="+test.line, "WAIT="+strings.Join(wait, " "),
+					"PATH="+bin(t)+":"+os.Getenv("PATH"), "HOME="+c.Dir,
 					"TERM=dumb", envCatalog+"="+catalog, envDatabase+"=postgres://staff:s3cr3t@127.0.0.1:1/api")
 				out, err := c.CombinedOutput()
 				if err != nil {

@@ -23,7 +23,8 @@ func (a *app) confirm(format string, args ...any) error {
 	}
 	question := printable(fmt.Sprintf(format, args...))
 	if a.json || !isTerminal(a.stdin) || !isTerminal(a.stderr) {
-		return wrongUsage("nothing was changed, since nobody can be asked: %s To answer yes, repeat the command with --yes", question)
+		return wrongUsage("nothing was changed, since nobody can be asked: %s "+
+			"To answer yes, repeat the command with --yes", question)
 	}
 	a.ask(question + " [y/N] ")
 	line, err := a.wait(func() ([]byte, error) { return bufio.NewReader(io.LimitReader(a.stdin, 1024)).ReadBytes('\n') })

@@ -182,7 +182,8 @@ func (a *app) location() (location, error) {
 		return location{postgres: config}, nil
 	case "sqlite":
 		if u.Host != "" || u.Path == "" || u.RawQuery != "" || u.User != nil {
-			return location{}, wrongUsage("%s: the path of an SQLite file follows three slashes, as in sqlite:///var/lib/api/keys.db", from)
+			return location{}, wrongUsage("%s: the path of an SQLite file follows three slashes, "+
+				"as in sqlite:///var/lib/api/keys.db", from)
 		}
 		path := u.Path
 		if filepath.VolumeName(path[1:]) != "" {

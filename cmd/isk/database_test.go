@@ -236,7 +236,8 @@ func TestRights(t *testing.T) {
 	}
 	u.User = url.User("isk_staff")
 	e := env{envDatabase: u.String()}
-	for _, args := range [][]string{{"list"}, {"show", id}, {"edit", id, "--name", "y"}, {"events", id}, {"logs"}, {"check"}, {"rotate", id},
+	for _, args := range [][]string{{"list"}, {"show", id}, {"edit", id, "--name", "y"}, {"events", id}, {"logs"}, {"check"},
+		{"rotate", id},
 		{"create", "--name", "x", "--owner", "acme", "--scope", "a.read"}, {"revoke", "--made", id, "--yes"},
 		{"purge", "--dead-for", "1ns", "--yes"}, {"delete", createKey(t, e), "--yes"}} {
 		e.must(t, args...)

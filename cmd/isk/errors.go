@@ -91,7 +91,8 @@ func asFailure(ctx context.Context, err error) *failure {
 		message string
 	}{
 		{auth.ErrNotFound, "NOT_FOUND", exitNotFound, "there is no such key"},
-		{keyring.ErrRotated, "KEY_ROTATED", exitFailed, "the key has been rotated already, so it can neither be rotated nor live longer; use its successor"},
+		{keyring.ErrRotated, "KEY_ROTATED", exitFailed,
+			"the key has been rotated already, so it can neither be rotated nor live longer; use its successor"},
 		{auth.ErrKeyRevoked, "KEY_REVOKED", exitFailed, "the key has been revoked"},
 		{auth.ErrKeyDisabled, "KEY_DISABLED", exitFailed, "the key has been disabled"},
 		{auth.ErrKeyExpired, "KEY_EXPIRED", exitFailed, "the key has expired"},

@@ -66,7 +66,7 @@ type commandJSON struct {
 type flagJSON struct {
 	Name      string `json:"name"`
 	Shorthand string `json:"shorthand,omitempty"`
-	Value     string `json:"value,omitempty"` // what the value is; empty if there is none
+	Value     string `json:"value,omitempty"` // what the value is; empty if it has no value
 	Usage     string `json:"usage"`
 	Default   string `json:"default,omitempty"`
 }

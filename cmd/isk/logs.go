@@ -154,7 +154,7 @@ type entryJSON struct {
 	UserAgent            string  `json:"userAgent"`
 	RemoteAddr           string  `json:"remoteAddr"`
 
-	Lost int64 `json:"lost"` // if not 0, so many requests were lost, and this is none
+	Lost int64 `json:"lost"` // if not 0, this is no request, and so many were lost
 }
 
 func entryOf(e *apilog.Entry) entryJSON {

@@ -185,7 +185,8 @@ func (a *app) printMigrations(ctx context.Context, parts []migrationPart) error 
 				return unavailable(err)
 			}
 			if there && version == 0 {
-				a.say("%s was made by another tool. Migrate compares it with these files, and runs those that are missing.", p.table)
+				a.say("%s was made by another tool. Migrate compares it with these files, "+
+					"and runs those that are missing.", p.table)
 			}
 		}
 		migrations, err := migrationsOf(p.files(kind))

@@ -57,7 +57,8 @@ nothing is changed, and the exit code is 2. It goes on over single failures.`,
 				return nil
 			}
 			if total > 0 {
-				if err := a.confirm("Delete the records of %s that ended before %s?", keysText(total), timeText(before)); err != nil {
+				err := a.confirm("Delete the records of %s that ended before %s?", keysText(total), timeText(before))
+				if err != nil {
 					return err
 				}
 			}

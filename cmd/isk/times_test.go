@@ -79,7 +79,8 @@ func TestParseTime(t *testing.T) {
 
 func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"0": 0, "0d": 0, "24h": day, "7d": 7 * day, "2w": 14 * day, "1y": 365 * day, "90m": 90 * time.Minute, "106751d": 106751 * day,
+		"0": 0, "0d": 0, "24h": day, "7d": 7 * day, "2w": 14 * day, "1y": 365 * day,
+		"90m": 90 * time.Minute, "106751d": 106751 * day,
 		"": -1, "-1h": -1, "-1d": -1, "1.5d": -1, "106752d": -1, "9223372036854775808d": -1, "293y": -1, "9999999999h": -1, "x": -1,
 	} {
 		got, err := parseDuration("--grace", text)

@@ -112,7 +112,9 @@ func text(w io.Writer, s string) {
 
 // escape returns a line that roff prints as it is.
 func escape(line string) string {
-	line = strings.NewReplacer(`\`, `\e`, `-`, `\-`, `'`, `\(aq`, "`", "\\`", `~`, `\(ti`, `^`, `\(ha`, `"`, `\(dq`, `…`, `...`, `→`, `\(->`).Replace(line)
+	line = strings.NewReplacer(
+		`\`, `\e`, `-`, `\-`, `'`, `\(aq`, "`", "\\`", `~`, `\(ti`, `^`, `\(ha`, `"`, `\(dq`, `…`, `...`, `→`, `\(->`,
+	).Replace(line)
 	if strings.HasPrefix(line, ".") {
 		line = `\&` + line
 	}

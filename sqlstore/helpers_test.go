@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
+	"github.com/insigner/auth/sqlstore"
 	"github.com/insigner/auth/sqlstore/postgres"
 	"github.com/insigner/auth/sqlstore/sqlite"
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -55,6 +57,7 @@ type store interface {
 	auth.Watcher
 	Migrate(ctx context.Context) error
 	TouchOlder(ctx context.Context, lastUsed map[string]time.Time, age time.Duration) error
+	InsertAll(ctx context.Context, records iter.Seq2[*auth.Record, error], opts *sqlstore.InsertAllOptions) (int64, error)
 	Close() error
 }
 

@@ -167,9 +167,17 @@ CREATE TRIGGER "api_keys_record_truncate" BEFORE TRUNCATE ON "api_keys"
 
 -- Tells the instances that cache these keys. They hear it when the transaction
 -- is committed. A use is not told: it would empty every cache.
+--
+-- A program that inserts very many keys sets insigner.announce to 'all' in its
+-- transaction. Then they are told as one, since the server tells the same only
+-- once.
 CREATE FUNCTION "api_keys_notify"() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
+        PERFORM pg_catalog.pg_notify('api_keys_changed', 'all');
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' AND pg_catalog.current_setting('insigner.announce', true) = 'all' THEN
         PERFORM pg_catalog.pg_notify('api_keys_changed', 'all');
         RETURN NULL;
     END IF;

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
+	"github.com/insigner/auth/sqlstore"
 	"github.com/insigner/auth/sqlstore/internal/records"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -94,6 +96,25 @@ var dialect = &records.Dialect{
 	// nobody could revoke the key. And after the first statement has waited for
 	// a row, it must see the row as it is then.
 	BeginRotation: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'",
+
+	InsertAll: `INSERT INTO {table} ({columns})
+		SELECT {values} FROM json_to_recordset($1::json) AS given (id text, hash text, hint text, name text, owner text,
+			scopes text, metadata text, created_at timestamptz, created_by text, updated_at timestamptz, updated_by text,
+			revision bigint, expires_at timestamptz, disabled_at timestamptz, revoked_at timestamptz,
+			last_used_at timestamptz, rotated_from text, rotated_to text, chain text)
+		ON CONFLICT DO NOTHING RETURNING id, hash`,
+	InsertValue: func(column string) string {
+		if column == "hash" {
+			return "decode(hash, 'hex')"
+		}
+		return column
+	},
+
+	// READ COMMITTED, since a record that another transaction inserts at the
+	// same time is to be one that is refused, and no failure of all.
+	BeginAll: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5min'",
+	Actor:    "SELECT set_config('insigner.by', 'by:' || $1::text, true)",
+	Wide:     "SET LOCAL insigner.announce = 'all'",
 
 	// The rows are locked in the order of their IDs. So of two calls that touch
 	// the same keys one waits for the other, and there is no deadlock. A row
@@ -313,6 +334,30 @@ func (s *Store) Get(ctx context.Context, id string) (*auth.Record, error) { retu
 
 // Insert implements [keyring.Store].
 func (s *Store) Insert(ctx context.Context, r *auth.Record) error { return s.keys.Insert(ctx, r) }
+
+// InsertAll inserts all records as they are, or none, in one transaction. It
+// returns how many they are. If opts is nil, the defaults are used. The events
+// of the records are by opts.By.
+//
+// It reads records once, and holds 500 of them or about a megabyte at a time. An
+// error that records yields ends it, and is matched by the error of InsertAll.
+//
+// Records whose ID or hash is taken, by the table or by an earlier record, and
+// those that cannot be stored do not end it. The error then is or wraps a
+// [*sqlstore.RefusedError], which says which they are.
+//
+// Others can read and write all the time, except that who inserts the same ID
+// or hash waits. The first thousand records are announced one by one. If there
+// are more, caches get one announcement for all others, and discard all copies.
+//
+// The transaction begins with the first 500 records. The server ends it if the
+// next ones do not come for 5 minutes. If ctx is done it is rolled back. What it
+// has written until then, also with opts.DryRun, is for VACUUM to remove.
+func (s *Store) InsertAll(
+	ctx context.Context, records iter.Seq2[*auth.Record, error], opts *sqlstore.InsertAllOptions,
+) (int64, error) {
+	return s.keys.InsertAll(ctx, records, opts)
+}
 
 // List implements [keyring.Store]. It selects by everything in q. By q.Text it
 // may select more: it returns each record that has letters outside of ASCII.

@@ -23,7 +23,7 @@ const (
 // Watch returns the error of ctx when ctx is done, and another error once the
 // Store is closed.
 func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
-	err := s.keys.Watchers.Run(ctx, notify, func(ctx context.Context) { s.watch(ctx, notify) })
+	err := s.keys.Watchers.Run(ctx, notify, s.watch)
 	return fmt.Errorf("%s: watch: %w", dialect.Package, err)
 }
 

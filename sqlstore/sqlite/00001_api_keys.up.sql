@@ -105,7 +105,7 @@ BEGIN
     WHERE id = (SELECT max(id) FROM "api_keys_events" WHERE key_id = NEW.id) AND after IS NOT NULL;
     INSERT INTO "api_keys_events" (at, kind, key_id, owner, made_by, revision, before, after)
     SELECT CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER), 'created', NEW.id, NEW.owner,
-        CASE WHEN EXISTS (SELECT 1 FROM "api_keys_actor") THEN NEW.created_by ELSE 'sql:' END,
+        coalesce((SELECT made_by FROM "api_keys_actor"), 'sql:'),
         NEW.revision, NULL,
         json_object('id', NEW.id, 'hash', lower(hex(NEW.hash)), 'hint', NEW.hint, 'name', NEW.name,
             'owner', NEW.owner, 'scopes', '' || NEW.scopes, 'metadata', NEW.metadata,

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/keyring"
+	"github.com/insigner/auth/sqlstore"
 	"github.com/insigner/auth/sqlstore/internal/records"
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
@@ -58,6 +60,18 @@ var dialect = &records.Dialect{
 	Delete: "DELETE FROM {table} WHERE id = $1 AND hash = $2 AND $3 IS NOT NULL",
 	Begin:  "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
 	End:    "DELETE FROM {table_actor}",
+
+	// WHERE keeps the parser from taking ON for that of a join.
+	InsertAll: `INSERT INTO {table} ({columns}) SELECT {values} FROM json_each($1) WHERE true
+		ON CONFLICT DO NOTHING RETURNING id, hash`,
+	InsertValue: func(column string) string {
+		if column == "hash" {
+			return "unhex(value ->> 'hash')"
+		}
+		return "value ->> '" + column + "'"
+	},
+	Actor: "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
+	Spool: true,
 
 	Touch: `UPDATE {table} SET last_used_at = used.at
 		FROM (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS used
@@ -177,6 +191,31 @@ func (s *Store) Get(ctx context.Context, id string) (*auth.Record, error) { retu
 
 // Insert implements [keyring.Store].
 func (s *Store) Insert(ctx context.Context, r *auth.Record) error { return s.keys.Insert(ctx, r) }
+
+// InsertAll inserts all records as they are, or none, in one transaction. It
+// returns how many they are. If opts is nil, the defaults are used. The events
+// of the records are by opts.By.
+//
+// It reads records once, and holds 500 of them or about a megabyte at a time. An
+// error that records yields ends it, and is matched by the error of InsertAll.
+//
+// Records whose ID or hash is taken, by the table or by an earlier record, and
+// those that cannot be stored do not end it. The error then is or wraps a
+// [*sqlstore.RefusedError], which says which they are.
+//
+// Others can read all the time. They cannot write while the transaction lasts,
+// and a writer of another process fails after its busy_timeout. So InsertAll
+// reads all records before the transaction begins. If they are more than 500, it
+// keeps them in a file in [os.TempDir], which only its owner can read and which
+// holds no key. A record that cannot be stored ends it before the transaction.
+//
+// If there are more than a thousand records, caches discard all copies. If ctx
+// is done, the transaction is rolled back.
+func (s *Store) InsertAll(
+	ctx context.Context, records iter.Seq2[*auth.Record, error], opts *sqlstore.InsertAllOptions,
+) (int64, error) {
+	return s.keys.InsertAll(ctx, records, opts)
+}
 
 // List implements [keyring.Store]. It selects by everything in q. By q.Text it
 // may select more: it returns each record that has letters outside of ASCII.

@@ -21,6 +21,10 @@ const (
 
 	// retryInterval is how long it waits after a failure.
 	retryInterval = time.Second
+
+	// maxEvents is how many events Watch reads at once. If there are more, it
+	// tells caches to discard all copies instead.
+	maxEvents = 10_000
 )
 
 // Watch implements [auth.Watcher]. Watching, above, says what it reports and
@@ -31,7 +35,7 @@ const (
 // Watch returns the error of ctx when ctx is done, and another error once the
 // Store is closed.
 func (s *Store) Watch(ctx context.Context, notify func(auth.Change)) error {
-	err := s.keys.Watchers.Run(ctx, notify, func(ctx context.Context) { s.watch(ctx, notify) })
+	err := s.keys.Watchers.Run(ctx, notify, s.watch)
 	return fmt.Errorf("%s: watch: %w", dialect.Package, err)
 }
 
@@ -127,7 +131,7 @@ func (f *feed) close() {
 }
 
 var (
-	// errGap means that events are missing.
+	// errGap means that events are missing, or are too many.
 	errGap = errors.New("the events have a gap")
 
 	errReplaced = errors.New("the file was removed or replaced; open the database again")
@@ -176,6 +180,9 @@ func (f *feed) poll(ctx context.Context) (hashes []auth.Hash, err error) {
 func (f *feed) read(ctx context.Context, tx *sql.Tx, since, newest int64) (hashes []auth.Hash, err error) {
 	if newest == since {
 		return nil, nil
+	}
+	if newest-since > maxEvents {
+		return nil, errGap
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT before ->> 'hash', after ->> 'hash',
 			kind = 'created' AND made_by = 'sql:' OR before ->> 'id' <> after ->> 'id'

@@ -41,6 +41,24 @@ type Dialect struct {
 	// is not empty.
 	BeginRotation string
 
+	// InsertAll inserts the objects of the JSON array $1, which have a member
+	// for each column, and skips those that a unique index refuses. {columns}
+	// stands for the names of the columns, {values} for what InsertValue
+	// returns for each of them. It returns the ID and the hash of each row that
+	// it has inserted.
+	InsertAll   string
+	InsertValue func(column string) string
+
+	// BeginAll is executed first in the transaction of InsertAll, if it is not
+	// empty. Actor then tells the triggers that the actor $1 makes each change.
+	// Wide makes one announcement stand for all rows that are inserted from
+	// then on, if it is not empty.
+	BeginAll, Actor, Wide string
+
+	// Spool makes InsertAll read all records before the transaction begins,
+	// since others cannot write as long as it lasts.
+	Spool bool
+
 	// Touch is the statement of Store.Touch. TouchArg returns $1, a JSON text. $2
 	// is how much later than the stored time a use must be, in microseconds.
 	Touch    string
@@ -86,16 +104,21 @@ var tableNames = regexp.MustCompile(`\{table[a-z_]*\}`)
 type queries struct {
 	lookup, get, insert, update, remove, touch string
 
+	insertAll, actor, wide string
+
 	hash     string // of the row with that ID
 	revision string // of the row with that ID
 	taken    string // whether there is a row with that ID or hash
+
+	whichTaken string // whether there is a row with that ID, and one with that hash
 
 	begin, end string
 }
 
 func (d *Dialect) queries(t Table) queries {
-	var parameters, changes, kept []string
+	var parameters, changes, kept, members []string
 	for i, c := range columns {
+		members = append(members, d.InsertValue(c.name))
 		parameters = append(parameters, d.parameter(c.actor && c.fixed, i+1))
 		if !c.fixed {
 			p := d.parameter(c.actor, len(changes)+3)
@@ -106,6 +129,7 @@ func (d *Dialect) queries(t Table) queries {
 		}
 	}
 	render := func(sql string) string { return d.render(sql, t) }
+	all := strings.NewReplacer("{columns}", columnNames(), "{values}", strings.Join(members, ", "))
 	return queries{
 		lookup: render("SELECT " + columnNames() + " FROM {table} WHERE hash = $1"),
 		get:    render("SELECT " + columnNames() + " FROM {table} WHERE id = $1"),
@@ -118,8 +142,13 @@ func (d *Dialect) queries(t Table) queries {
 		hash:     render("SELECT hash FROM {table} WHERE id = $1"),
 		revision: render("SELECT revision FROM {table} WHERE id = $1"),
 		taken:    render("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = $1 OR hash = $2)"),
-		begin:    render(d.Begin),
-		end:      render(d.End),
+		whichTaken: render("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = $1), " +
+			"EXISTS (SELECT 1 FROM {table} WHERE hash = $2)"),
+		insertAll: render(all.Replace(d.InsertAll)),
+		actor:     render(d.Actor),
+		wide:      render(d.Wide),
+		begin:     render(d.Begin),
+		end:       render(d.End),
 	}
 }
 

@@ -62,7 +62,7 @@ func columnNames() string {
 // be stored as it is.
 func (d *Dialect) values(r *auth.Record) ([]any, error) {
 	if r.ID == "" {
-		return nil, errors.New("the record has no ID")
+		return nil, errNoID
 	}
 	values := make([]any, len(columns))
 	for i, c := range columns {

@@ -255,6 +255,11 @@ func (s *Store) update(ctx context.Context, r, successor *auth.Record) error {
 		if err := change(q); err != nil {
 			return err
 		}
+		if s.queries.begin != "" && successor.CreatedBy != r.UpdatedBy {
+			if _, err := q.ExecContext(ctx, s.queries.begin, successor.CreatedBy); err != nil {
+				return err
+			}
+		}
 		return insertRow(ctx, q, s.queries.insert, inserted)
 	})
 	return s.exists(ctx, err, successor)

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"errors"
 	"fmt"
 )
 
@@ -18,6 +19,10 @@ type InsertAllOptions struct {
 	// records that the database has taken so far. They are not committed yet.
 	Progress func(n int64)
 }
+
+// ErrOutcomeUnknown is what an error of InsertAll matches if the database did not
+// confirm the commit: either all records were inserted or none.
+var ErrOutcomeUnknown = errors.New("the outcome of the commit is unknown")
 
 // MaxRefused is how many records a [RefusedError] names.
 const MaxRefused = 100

@@ -344,7 +344,8 @@ func (s *Store) Insert(ctx context.Context, r *auth.Record) error { return s.key
 //
 // Records whose ID or hash is taken, by the table or by an earlier record, and
 // those that cannot be stored do not end it. The error then is or wraps a
-// [*sqlstore.RefusedError], which says which they are.
+// [*sqlstore.RefusedError], which says which they are. If the database does not
+// confirm the commit, the error matches [sqlstore.ErrOutcomeUnknown].
 //
 // Others can read and write all the time, except that who inserts the same ID
 // or hash waits. The first thousand records are announced one by one. If there

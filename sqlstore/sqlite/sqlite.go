@@ -201,7 +201,8 @@ func (s *Store) Insert(ctx context.Context, r *auth.Record) error { return s.key
 //
 // Records whose ID or hash is taken, by the table or by an earlier record, and
 // those that cannot be stored do not end it. The error then is or wraps a
-// [*sqlstore.RefusedError], which says which they are.
+// [*sqlstore.RefusedError], which says which they are. If the database does not
+// confirm the commit, the error matches [sqlstore.ErrOutcomeUnknown].
 //
 // Others can read all the time. They cannot write while the transaction lasts,
 // and a writer of another process fails after its busy_timeout. So InsertAll

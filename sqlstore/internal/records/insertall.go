@@ -104,9 +104,15 @@ func (b *bulk) insert(ctx context.Context, records iter.Seq2[*auth.Record, error
 			return err
 		}
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	// Also after an error, for the outcome may be unknown.
 	defer b.announce()
-	return b.tx.Commit()
+	if err := b.tx.Commit(); err != nil {
+		return fmt.Errorf("%w: %w", sqlstore.ErrOutcomeUnknown, err)
+	}
+	return nil
 }
 
 // announce tells the calls of Watch of this Store.

@@ -22,7 +22,7 @@ type csvReader struct {
 }
 
 // newCSVReader reads the header.
-func newCSVReader(in *limited) (next func() (*Row, error), err error) {
+func newCSVReader(in *limited) (*csvReader, error) {
 	c := &csvReader{in: in, rows: csv.NewReader(in)}
 	c.rows.FieldsPerRecord = -1 // the message of package csv names no number
 	c.rows.ReuseRecord = true
@@ -37,7 +37,7 @@ func newCSVReader(in *limited) (next func() (*Row, error), err error) {
 	if reason := c.header(header); reason != "" {
 		return nil, &LineError{Line: line, Reason: reason, Last: true}
 	}
-	return c.next, nil
+	return c, nil
 }
 
 // header keeps which columns there are, or returns what is wrong with them.

@@ -20,6 +20,7 @@ type Reader struct {
 	format Format
 	in     *limited
 	next   func() (*Row, error)
+	keys   bool
 	ended  error
 }
 
@@ -40,7 +41,10 @@ func NewReader(in io.Reader, format Format) (*Reader, error) {
 	var err error
 	switch r.format {
 	case CSV:
-		r.next, err = newCSVReader(r.in)
+		var c *csvReader
+		if c, err = newCSVReader(r.in); err == nil {
+			r.next, r.keys = c.next, c.has.contains(keyColumn)
+		}
 	case Lines:
 		r.next = newLinesReader(r.in)
 	default:
@@ -54,6 +58,9 @@ func NewReader(in io.Reader, format Format) (*Reader, error) {
 
 // Format returns that of the file.
 func (r *Reader) Format() Format { return r.format }
+
+// HasKeys reports whether a CSV has a column with keys.
+func (r *Reader) HasKeys() bool { return r.keys }
 
 // Next returns the next row, or io.EOF after the last. After a *LineError that
 // is not the Last, Next returns the rows that follow.
@@ -225,7 +232,7 @@ func strict(t time.Time, text string) bool {
 	if zone[0] == '.' {
 		zone = strings.TrimLeft(zone[1:], "0123456789")
 	}
-	return zone == "Z" || zone == t.Format("-07:00")
+	return zone == "Z" || zone == t.Format("-07:00") && zone[1:] < "24"
 }
 
 func parseRevision(text string) (n int64, ok bool) {

@@ -41,6 +41,9 @@ type Row struct {
 // it is the record of a store, to be restored as it is.
 func (r *Row) Complete() bool { return r.has&exported == exported }
 
+// HasKey reports whether the row has a column or member for a key.
+func (r *Row) HasKey() bool { return r.has.contains(keyColumn) }
+
 // A columnSet has a bit for each column.
 type columnSet uint32
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -78,8 +77,7 @@ func benchmarkTransfer(b *testing.B, kind, format string, rows int) {
 // runIsk runs the command and returns what it has used.
 func runIsk(b *testing.B, database string, args ...string) *syscall.Rusage {
 	b.Helper()
-	c := exec.Command("isk", args...)
-	c.Env = append(os.Environ(), "ISK_DATABASE_URL="+database)
+	c := command(database, args...)
 	if out, err := c.CombinedOutput(); err != nil {
 		b.Fatalf("isk %s: %v: %s", args[0], err, out)
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/insigner/auth"
+	"github.com/insigner/auth/internal/pgtest"
 	"github.com/insigner/auth/keyring"
 	"github.com/insigner/auth/sqlstore"
 	"github.com/insigner/auth/sqlstore/sqlite"
@@ -433,6 +434,35 @@ func TestInsertAllMeetsOthers(t *testing.T) {
 		}
 		wantRows(t, db, 1)
 	})
+}
+
+// Where transactions are serializable by default, a key of another transaction
+// would be a failure of all.
+func TestInsertAllOnASerializableDatabase(t *testing.T) {
+	dsn := pgtest.DSN(t)
+	db := openPostgres(t, dsn)
+	execute(t, db, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$")
+	s := newPostgres(t, dsn, nil)
+	all := newRecords(1200)
+	taken := newRecord()
+	taken.Hash = all[1150].Hash
+	_, err := s.InsertAll(t.Context(), func(yield func(*auth.Record, error) bool) {
+		for i, r := range all {
+			if i == 1100 {
+				must(t, s.Insert(t.Context(), taken))
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}, nil)
+	var refused *sqlstore.RefusedError
+	if !errors.As(err, &refused) {
+		t.Fatalf("InsertAll returned %v, want a *RefusedError", err)
+	}
+	if refused.Total != 1 || refused.Refused[0].Index != 1150 {
+		t.Errorf("refused were %+v, want record 1150", refused.Refused)
+	}
 }
 
 // The file of the spool is gone afterwards, also after an error.

@@ -47,6 +47,10 @@
 // and the actor. Then it must count the revision up itself, by one, and set
 // updated_at and updated_by.
 //
+// A program that inserts very many rows sets insigner.announce to "all" in its
+// transaction: SET LOCAL insigner.announce = 'all'. Then its insertions are
+// announced as one. From Go, [Store.InsertAll] does it.
+//
 // CHECK constraints refuse what cannot be read. If a row cannot be read all the
 // same, it fails its own lookup, so that its key is answered with 503. In a
 // list it is a [*keyring.RecordError], together with the other records.
@@ -89,7 +93,8 @@
 // *sql.DB with the one that it listens to, and discards idle connections that
 // lead to another one. If the *sql.DB is busy, this is left out.
 //
-// A TRUNCATE is reported as [auth.WatchLost] and [auth.WatchStarted]. The
+// A TRUNCATE is reported as [auth.WatchLost] and [auth.WatchStarted], and so is
+// an insertion of more than a thousand records by [Store.InsertAll]. The
 // heartbeat also finds that the table was dropped or replaced, that a trigger
 // is missing or is not ENABLE ALWAYS, and that a table inherits from it. It
 // does not see that somebody has disabled a trigger and enabled it again since

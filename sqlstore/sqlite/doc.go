@@ -62,7 +62,9 @@
 //
 // [Store.Watch] looks at the file five times a second. So it reports within a
 // second what this process or another has committed, also with SQL. A Store
-// reports its own changes before the call that made them returns.
+// reports its own changes before the call that made them returns. If there are
+// more than 10,000 changes at once, or more than a thousand by
+// [Store.InsertAll], it reports [auth.WatchLost] and [auth.WatchStarted].
 //
 // # API logs
 //

@@ -103,12 +103,8 @@ var dialect = &records.Dialect{
 			revision bigint, expires_at timestamptz, disabled_at timestamptz, revoked_at timestamptz,
 			last_used_at timestamptz, rotated_from text, rotated_to text, chain text)
 		ON CONFLICT DO NOTHING RETURNING id, hash`,
-	InsertValue: func(column string) string {
-		if column == "hash" {
-			return "decode(hash, 'hex')"
-		}
-		return column
-	},
+	Member:     "{column}",
+	HashMember: "decode(hash, 'hex')",
 
 	// READ COMMITTED, since a record that another transaction inserts at the
 	// same time is to be one that is refused, and no failure of all.

@@ -64,14 +64,10 @@ var dialect = &records.Dialect{
 	// WHERE keeps the parser from taking ON for that of a join.
 	InsertAll: `INSERT INTO {table} ({columns}) SELECT {values} FROM json_each($1) WHERE true
 		ON CONFLICT DO NOTHING RETURNING id, hash`,
-	InsertValue: func(column string) string {
-		if column == "hash" {
-			return "unhex(value ->> 'hash')"
-		}
-		return "value ->> '" + column + "'"
-	},
-	Actor: "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
-	Spool: true,
+	Member:     "value ->> '{column}'",
+	HashMember: "unhex(value ->> 'hash')",
+	Actor:      "INSERT OR REPLACE INTO {table_actor} (one, made_by) VALUES (1, $1)",
+	Spool:      true,
 
 	Touch: `UPDATE {table} SET last_used_at = used.at
 		FROM (SELECT value ->> 0 AS id, value ->> 1 AS at FROM json_each($1)) AS used

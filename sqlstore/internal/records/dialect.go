@@ -43,11 +43,10 @@ type Dialect struct {
 
 	// InsertAll inserts the objects of the JSON array $1, which have a member
 	// for each column, and skips those that a unique index refuses. {columns}
-	// stands for the names of the columns, {values} for what InsertValue
-	// returns for each of them. It returns the ID and the hash of each row that
-	// it has inserted.
-	InsertAll   string
-	InsertValue func(column string) string
+	// stands for the names of the columns, and {values} for their values:
+	// Member for each {column}, and HashMember for the hash. It returns the ID
+	// and the hash of each row that it has inserted.
+	InsertAll, Member, HashMember string
 
 	// BeginAll is executed first in the transaction of InsertAll, if it is not
 	// empty. Actor then tells the triggers that the actor $1 makes each change.
@@ -118,7 +117,11 @@ type queries struct {
 func (d *Dialect) queries(t Table) queries {
 	var parameters, changes, kept, members []string
 	for i, c := range columns {
-		members = append(members, d.InsertValue(c.name))
+		member := strings.ReplaceAll(d.Member, "{column}", c.name)
+		if c.name == "hash" {
+			member = d.HashMember
+		}
+		members = append(members, member)
 		parameters = append(parameters, d.parameter(c.actor && c.fixed, i+1))
 		if !c.fixed {
 			p := d.parameter(c.actor, len(changes)+3)

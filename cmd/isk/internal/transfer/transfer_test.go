@@ -236,6 +236,7 @@ func TestReadRefuses(t *testing.T) {
 		{"CR alone", "name,owner,scopes,hash\rsecret,b,c,d\r", "end the lines in LF or CRLF"},
 		{"unknown column", "name,owner,scopes,hash,nmae\n", `there is no column "nmae"`},
 		{"unknown column with a key", "name,owner,scopes,hash," + secret + "\n", "a column is unknown; its name is not shown"},
+		{"unknown column that could be a key", "name,owner,scopes,hash,iskSECRETSECRETSECRETSECRET\n", "a column is unknown; its name is not shown"},
 		{"another spelling", "name,owner,scopes,hash,created_at\n", `there is no column "created_at", but createdAt`},
 		{"upper case", "name,owner,scopes,hash,ExpiresAt\n", `there is no column "ExpiresAt", but expiresAt`},
 		{"column twice", "name,owner,scopes,hash,name\n", "the column name is there twice"},
@@ -401,5 +402,17 @@ func TestLineIndex(t *testing.T) {
 		if got := x.Line(i); got != 0 {
 			t.Errorf("record %d is on line %d, want 0", i, got)
 		}
+	}
+}
+
+func TestLineIndexDoesNotGrow(t *testing.T) {
+	allocs := testing.AllocsPerRun(1, func() {
+		var x transfer.LineIndex
+		for line := range 100_000 {
+			x.Add(line + 2)
+		}
+	})
+	if allocs > 1 {
+		t.Errorf("100,000 records on consecutive lines cost %v allocations, want 1", allocs)
 	}
 }

@@ -97,7 +97,7 @@ func commandLines(t *testing.T, text string) (lines [][]string) {
 	t.Helper()
 	for line := range strings.SplitSeq(text, "\n") {
 		_, call, ok := strings.Cut(line, "isk ")
-		if !ok || strings.Contains(line, "export ") {
+		if !ok || strings.HasPrefix(strings.TrimSpace(line), "export ") {
 			continue
 		}
 		call, _, _ = strings.Cut(call, " > ")

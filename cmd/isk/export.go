@@ -37,7 +37,7 @@ A row that cannot be read is told; the others are exported, and the exit code is
 to the standard output until then looks like a short list. --output leaves no
 such file: it replaces the file at the end, or not at all.`,
 		Example: `  isk export --output keys.csv
-  isk export --format jsonl --owner acme | gzip > acme.jsonl.gz`,
+  isk export --format jsonl --owner acme > acme.jsonl`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, args []string) error {
 			filter, err := f.filter(c, a.now())

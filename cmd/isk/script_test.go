@@ -8,16 +8,20 @@ import (
 	"testing"
 
 	"github.com/insigner/auth/internal/pgtest"
+	"github.com/insigner/auth/internal/redistest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// A withServer runs the tests with a PostgreSQL server.
-type withServer struct{ m *testing.M }
+// A withServers runs the tests with a PostgreSQL server, and with Redis.
+type withServers struct{ m *testing.M }
 
-func (w withServer) Run() int { return pgtest.Main(w.m) }
+func (w withServers) Run() int {
+	defer redistest.Report()
+	return pgtest.Main(w.m)
+}
 
 func TestMain(m *testing.M) {
-	testscript.Main(withServer{m}, map[string]func(){
+	testscript.Main(withServers{m}, map[string]func(){
 		"isk": func() { os.Exit(run()) },
 	})
 }

@@ -118,6 +118,8 @@ func requests(now time.Time, keys []auth.Record) (entries []apilog.Entry) {
 			e.Status = 404
 		case random.IntN(60) == 0:
 			e.Status, e.Code = 403, "INSUFFICIENT_SCOPE"
+		case random.IntN(120) == 0:
+			e.Status, e.Code = 429, "RATE_LIMITED"
 		case random.IntN(150) == 0:
 			e.Status = 503
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/insigner/auth/dashboard"
 	"github.com/insigner/auth/internal/exampleapi"
 	"github.com/insigner/auth/keyring"
+	"github.com/insigner/auth/ratelimit"
 	"github.com/insigner/auth/sqlstore/postgres"
 	"github.com/insigner/auth/sqlstore/sqlite"
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -124,9 +125,10 @@ func run(ctx context.Context, addr, file, dsn string) (err error) {
 		return err
 	}
 
+	limiter := ratelimit.New(nil, nil) // in memory: this is the only process
 	var sessions sessions
 	mux := http.NewServeMux()
-	mux.Handle("/api/", recorder.Middleware(a.Middleware(exampleapi.API(manager, logs))))
+	mux.Handle("/api/", recorder.Middleware(a.Middleware(limiter.Middleware(exampleapi.API(manager, logs)))))
 	mux.HandleFunc("GET /{$}", sessions.page)
 	mux.Handle("POST /{$}", http.NewCrossOriginProtection().Handler(http.HandlerFunc(sessions.signIn)))
 	served := exampleapi.ListenAndServe(ctx, addr, mux, func(at net.Addr) error {
@@ -139,6 +141,7 @@ func run(ctx context.Context, addr, file, dsn string) (err error) {
 			Manager:      manager,
 			Viewer:       sessions.viewer,
 			Logs:         logs,
+			RateLimit:    rateLimit(limiter),
 			Prefix:       "/developers/",
 			Title:        "inSigner",
 			APIBase:      url + "/api/v1/keys",
@@ -150,4 +153,16 @@ func run(ctx context.Context, addr, file, dsn string) (err error) {
 	closing, cancel := context.WithTimeout(context.Background(), exampleapi.CloseTimeout)
 	defer cancel()
 	return cmp.Or(served, recorder.Close(closing))
+}
+
+// rateLimit returns what the page of a key shows of a limiter.
+func rateLimit(limiter *ratelimit.Limiter) func(context.Context, auth.Record) (dashboard.RateLimit, error) {
+	return func(ctx context.Context, r auth.Record) (dashboard.RateLimit, error) {
+		u, err := limiter.Usage(ctx, r)
+		l := dashboard.RateLimit{Requests: u.Limit.Requests, Period: u.Limit.Period, Remaining: u.Remaining, Reset: u.Reset}
+		if l.Requests == ratelimit.Unlimited {
+			l.Requests = 0 // no limit
+		}
+		return l, err
+	}
 }

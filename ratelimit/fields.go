@@ -35,7 +35,7 @@ func writeFields(w http.ResponseWriter, r *http.Request, u Usage) (outside int) 
 		if err == nil && remaining == 0 && len(h[fieldReset]) == 1 {
 			outside, _ = strconv.Atoi(h[fieldReset][0])
 		}
-		if err == nil && u.Allowed && remaining < u.Remaining {
+		if err == nil && remaining < u.Remaining {
 			return outside
 		}
 	}

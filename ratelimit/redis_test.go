@@ -92,6 +92,29 @@ func TestRedisCounts(t *testing.T) {
 	}
 }
 
+// TestRedisRetryAfter: a client that waits for RetryAfter is accepted.
+func TestRedisRetryAfter(t *testing.T) {
+	_, _, counter := newRedis(t)
+	for _, limit := range []ratelimit.Limit{
+		{Requests: 1, Period: 70 * time.Millisecond},
+		{Requests: 3, Period: 100 * time.Millisecond},
+	} {
+		for range 20 {
+			for {
+				u := take(t, counter, limit.String(), limit, 1)
+				if u.Allowed {
+					continue
+				}
+				time.Sleep(u.RetryAfter)
+				break
+			}
+			if u := take(t, counter, limit.String(), limit, 1); !u.Allowed {
+				t.Fatalf("%v: refused after RetryAfter, for another %v", limit, u.RetryAfter)
+			}
+		}
+	}
+}
+
 // TestRedisTakesMany: a Counter takes all or nothing.
 func TestRedisTakesMany(t *testing.T) {
 	_, _, counter := newRedis(t)

@@ -301,7 +301,7 @@ var eventCases = []storeCase{
 			p.errorf("Events: got %d, want 2", len(known))
 			return
 		}
-		for _, id := range []string{"no-such-event", known[0] + "x", "-1", "' OR ''='", fmt.Sprint(math.MaxInt64), p.id(1)} {
+		for _, id := range []string{"no-such-event", known[0] + "x", "-1", "' OR ''='", fmt.Sprint(int64(math.MaxInt64)), p.id(1)} {
 			if slices.Contains(known, id) { // the ID of a key may be that of an event
 				continue
 			}

@@ -233,7 +233,7 @@ func (l *link) set(down, silent bool) {
 
 // A database holds what was committed when.
 type database struct {
-	keyring.MemoryStore // for Lookup
+	keyring.MemoryStore            // for Lookup
 	mu                  sync.Mutex // held while sources report
 	sources             []*source
 

@@ -67,6 +67,7 @@
 //
 // A publisher keeps at most 65,536 changes that are not sent yet (2 MB) and
 // 4,096 hellos that are not answered yet (64 kB). A subscriber follows at most
-// 16 publishers. Messages of more than 9,000 bytes are ignored. A publisher
-// sends at most 50 answers to hellos in LostAfter, with 256 hellos each.
+// 16 publishers, and keeps at most 10,000 records while its watch is lost.
+// Messages of more than 9,000 bytes are ignored. A publisher sends at most 50
+// answers to hellos in LostAfter, with 256 hellos each.
 package fanout

@@ -85,13 +85,18 @@ func TestCluster(t *testing.T) {
 	var addrs []string
 	for _, s := range servers {
 		addrs = append(addrs, s.Addr())
+		if _, err := s.Do("ACL", "SETUSER", "isk", "on", ">"+password, "resetchannels", "&auth:api:*", "-@all", "+publish",
+			"+subscribe", "+cluster|slots", "+cluster|shards", "+command"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	store := new(keyring.MemoryStore)
 	for _, addr := range addrs {
-		conn := fanout.NewRedis(client(t, &redis.UniversalOptions{Addrs: []string{addr}, IsClusterMode: true}))
+		conn := fanout.NewRedis(client(t, &redis.UniversalOptions{Addrs: []string{addr}, IsClusterMode: true,
+			Username: "isk", Password: password}))
 		publish(t, store, conn, options())
 	}
-	whole := fanout.NewRedis(client(t, &redis.UniversalOptions{Addrs: addrs}))
+	whole := fanout.NewRedis(client(t, &redis.UniversalOptions{Addrs: addrs, Username: "isk", Password: password}))
 	all := []*watch{watchOf(t, fanout.New(store, whole, options()))}
 	for _, addr := range addrs { // each on its own node
 		one := fanout.NewRedis(client(t, &redis.UniversalOptions{Addrs: []string{addr}}))

@@ -137,8 +137,8 @@ func revoke(ctx context.Context, key, command string, all []*process) error {
 	if err := errors.Join(<-finished, err); err != nil {
 		return err
 	}
-	fmt.Printf("%s took %.1f ms. The last request that each process accepted was sent\n\n", command, ms(done.Sub(begun)))
-	fmt.Printf("%-24s %14s %14s %14s\n", "by", "after its begin", "after its end", "accepted")
+	fmt.Printf("%s took %.1f ms. Each process accepted the key for the last time\n\n", command, ms(done.Sub(begun)))
+	fmt.Printf("%-24s %14s %14s %14s\n", "process", "after its begin", "after its end", "accepted")
 	for i, p := range all {
 		r := results[i]
 		fmt.Printf("%-24s %12.1f ms %11.1f ms %14d\n", p.url, ms(r.last.Sub(begun)), ms(r.last.Sub(done)), r.accepted)

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
@@ -39,7 +40,7 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	secret, err := os.ReadFile(*secretFile)
+	secret, err := readSecret(*secretFile)
 	if err != nil {
 		log.Fatal("documents: -secret-file: ", err)
 	}
@@ -47,6 +48,23 @@ func main() {
 	if err != nil && !errors.Is(err, context.Canceled) { // stopped during startup
 		log.Fatal("documents: ", err)
 	}
+}
+
+// readSecret reads the secret of the fan-out. As for isk publish, a line break at
+// the end of the file does not count.
+func readSecret(file string) (fanout.Secret, error) {
+	if file == "" {
+		return nil, errors.New("it is missing")
+	}
+	secret, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	secret = bytes.TrimSuffix(bytes.TrimSuffix(secret, []byte("\n")), []byte("\r"))
+	if len(secret) < 32 {
+		return nil, fmt.Errorf("%s has %d bytes, but a secret has 32 or more", file, len(secret))
+	}
+	return secret, nil
 }
 
 // run serves until ctx is done, or until publishing fails. Then it finishes the

@@ -102,6 +102,23 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
+// A secret that is missing or too short is an error, not a panic.
+func TestSecret(t *testing.T) {
+	short := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(short, []byte(strings.Repeat("s", 31)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{"": "it is missing", short: "has 31 bytes", short + "x": "no such file"} {
+		out, err := exampletest.Program(t, "-secret-file", file).CombinedOutput()
+		if err == nil {
+			t.Errorf("-secret-file %q: it ends without an error", file)
+		}
+		if text := string(out); !strings.Contains(text, "-secret-file: ") || !strings.Contains(text, want) {
+			t.Errorf("-secret-file %q: it says %q, want %q", file, text, want)
+		}
+	}
+}
+
 // A process that may not publish ends at once, with an error.
 func TestNotPermitted(t *testing.T) {
 	dsn := pgtest.DSN(t)

@@ -12,8 +12,9 @@ import (
 // subscribers of an API get the same Options.
 type Options struct {
 	// Secret authenticates what is published. It has at least 32 bytes, which
-	// nobody can guess: openssl rand 32. Somebody who has it, and may publish on
-	// the broker, can hide revocations from all caches.
+	// nobody can guess: those that openssl rand -base64 32 prints, without the
+	// line break. Somebody who has it, and may publish on the broker, can hide
+	// revocations from all caches.
 	Secret Secret
 
 	// AlsoAccept are further secrets that are accepted, but not used for what

@@ -12,8 +12,9 @@ type Counter interface {
 	// them; otherwise it takes none. If n is 0, it looks and takes nothing.
 	//
 	// Key is any text. A Limiter passes a limit that is valid and complete, and
-	// not Unlimited. It is that of this call: if the last call for the key had another one, the requests that
-	// were taken then still count, but no longer than the Period of this limit.
+	// not Unlimited. It is that of this call: if the last call for the key had
+	// another one, the requests that were taken then still count, but no longer
+	// than the Period of this limit.
 	//
 	// An error means that the budget is unknown. Then the [Limiter] decides by
 	// a counter of its own, in memory. It does so too after 50 milliseconds

@@ -27,8 +27,9 @@ type RedisOptions struct {
 	//
 	// If empty, it is "ratelimit:" and the Realm of the auth.Authenticator that
 	// the request has passed, or a digest of a Realm that is long or has spaces
-	// or other unusual characters. A program that shows a Usage, but has not limited
-	// a request yet, does not know that. If it is only for pages, set Prefix.
+	// or other unusual characters. A program that shows a Usage, but has not
+	// limited a request yet, does not know that. If it is only for pages, set
+	// Prefix.
 	Prefix string
 }
 

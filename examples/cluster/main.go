@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	case len(args) > 1 && args[0] == "limit":
 		return limit(ctx, key, processesAt(args[1:]))
 	}
-	return errors.New("usage: cluster revoke COMMAND URL... or cluster limit URL...")
+	return errors.New("usage: cluster revoke COMMAND URL... or cluster limit URL... < FILE")
 }
 
 // A process is one that serves the API.

@@ -18,7 +18,7 @@ import (
 type app struct {
 	ctx    context.Context // of the run, for what waits for a person
 	stdin  io.Reader
-	stdout io.Writer
+	stdout *output
 	stderr io.Writer
 	getenv func(string) string
 	now    func() time.Time
@@ -39,8 +39,24 @@ type app struct {
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv, now: time.Now,
-		rows: bufio.NewWriterSize(stdout, 32<<10)}
+	out := &output{stdout}
+	return &app{stdin: stdin, stdout: out, stderr: stderr, getenv: getenv, now: time.Now,
+		rows: bufio.NewWriterSize(out, 32<<10)}
+}
+
+// An output is the standard output. That nobody reads it any more is told by
+// errReaderGone, since EPIPE can also come from the connection to the database.
+type output struct{ io.Writer }
+
+// errReaderGone is the error of an output that nobody reads.
+var errReaderGone = errors.New("the reader of the output has gone")
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errReaderGone
+	}
+	return n, err
 }
 
 // run runs the command with these arguments and returns the exit code.
@@ -55,8 +71,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 	for i := len(a.closers) - 1; i >= 0; i-- {
 		a.closers[i]()
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return exitDone // who read the output has seen enough
+	if errors.Is(err, errReaderGone) {
+		return exitDone // it has seen enough
 	}
 	return a.end(ctx, err)
 }
@@ -92,6 +108,9 @@ func (a *app) onClose(f func()) { a.closers = append(a.closers, f) }
 
 // isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
+	if o, ok := stream.(*output); ok {
+		stream = o.Writer
+	}
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/insigner/auth"
 	"github.com/insigner/auth/cmd/isk/internal/transfer"
@@ -106,8 +105,8 @@ func exportFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return &failure{code: "INTERRUPTED", exit: exitFailed, message: "interrupted; the export is not complete", err: err}
 	}
-	if errors.Is(err, syscall.EPIPE) {
-		return failf("the export is not complete: the reader of the output has gone")
+	if errors.Is(err, errReaderGone) { // it would end the run with exit code 0
+		return failf("the export is not complete: %v", err)
 	}
 	return fmt.Errorf("the export is not complete: %w", fileError(err))
 }

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"fmt"
 	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -63,6 +68,81 @@ func TestClosedOutput(t *testing.T) {
 			t.Errorf("isk %v: %q, want %q", test.args, &stderr, test.stderr)
 		}
 	}
+}
+
+// TestClosedConnection loses the connection to the database in the middle of an
+// import. Writing to it fails as writing to an output that nobody reads does.
+func TestClosedConnection(t *testing.T) {
+	server, err := url.Parse(pgtest.DSN(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "isk") // the path of a socket is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	listener, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
+	if err != nil {
+		t.Skip("no Unix sockets: ", err)
+	}
+	defer listener.Close()
+	var mu sync.Mutex
+	var conns []net.Conn
+	cut := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+	defer cut()
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			database, err := net.Dial("tcp", server.Host)
+			if err != nil {
+				client.Close()
+				return
+			}
+			mu.Lock()
+			conns = append(conns, client, database)
+			mu.Unlock()
+			go io.Copy(client, database)
+			go io.Copy(database, client)
+		}
+	}()
+	local := *server
+	local.Host = ""
+	local.RawQuery = url.Values{"host": {dir}, "port": {"5432"}, "sslmode": {"disable"}}.Encode()
+	e := env{envDatabase: local.String()}
+	e.must(t, "migrate")
+
+	rows := strings.Builder{}
+	for i := range 1200 {
+		fmt.Fprintf(&rows, "%064x,n,o,a.read\n", i)
+	}
+	written := strings.NewReader(rows.String())
+	first := io.MultiReader(strings.NewReader("hash,name,owner,scopes\n"), io.LimitReader(written, 600*80))
+	var stdout, stderr bytes.Buffer
+	a := newApp(io.MultiReader(first, &doing{f: cut}, written), &stdout, &stderr, func(name string) string { return e[name] })
+	if code := a.run(t.Context(), []string{"import", "-"}); code != exitUnavailable {
+		t.Errorf("exit code %d, want %d", code, exitUnavailable)
+	}
+	if !strings.Contains(stderr.String(), "nothing was imported: ") {
+		t.Errorf("it says %q", &stderr)
+	}
+}
+
+// A doing is an empty file that does something when it is read.
+type doing struct{ f func() }
+
+func (d *doing) Read([]byte) (int, error) {
+	d.f()
+	return 0, io.EOF
 }
 
 // A canceler cancels once it has seen a text some times.

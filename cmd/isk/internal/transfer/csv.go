@@ -123,7 +123,12 @@ func (c *csvReader) syntax(err error) error {
 	if errors.Is(err, errTooLong) {
 		return &LineError{Line: c.line + 1, Reason: tooLong, Last: true}
 	}
+	if errors.Is(err, errTooMany) {
+		return &LineError{Line: c.line + 1, Reason: tooMany, Last: true}
+	}
 	return err
 }
+
+var tooMany = fmt.Sprintf("the row that begins here, or later, has more than %d cells", maxCells)
 
 var tooLong = fmt.Sprintf("the row that begins here, or later, has more than %d MB", MaxRow>>20)

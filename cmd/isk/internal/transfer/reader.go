@@ -130,10 +130,39 @@ type limited struct {
 	left int
 	last byte // that was read
 	err  error
+
+	cells  int  // of the row, without the last
+	quoted bool // in quotes
 }
 
-var errTooLong = errors.New("the row is too long")
+// maxCells is how many cells a row of a CSV has at most, since package csv needs
+// a hundred bytes for each.
+const maxCells = 1000
 
+var (
+	errTooLong = errors.New("the row is too long")
+	errTooMany = errors.New("the row has too many cells")
+)
+
+// count counts the cells of a CSV.
+func (l *limited) count(text []byte) error {
+	for _, c := range text {
+		switch {
+		case c == '"':
+			l.quoted = !l.quoted // twice for one that is doubled
+		case l.quoted:
+		case c == '\n':
+			l.cells = 0
+		case c == ',':
+			if l.cells++; l.cells >= maxCells {
+				return errTooMany
+			}
+		}
+	}
+	return nil
+}
+
+// Read is for a CSV.
 func (l *limited) Read(p []byte) (int, error) {
 	if l.left <= 0 {
 		return 0, errTooLong
@@ -145,6 +174,9 @@ func (l *limited) Read(p []byte) (int, error) {
 	}
 	if err != nil && err != io.EOF {
 		l.err = err
+	}
+	if many := l.count(p[:n]); many != nil {
+		return 0, many
 	}
 	return n, err
 }

@@ -371,6 +371,29 @@ func TestReadBoundsRows(t *testing.T) {
 	}
 }
 
+func TestReadBoundsCells(t *testing.T) {
+	const header = "name,owner,scopes,hash"
+	hash := strings.Repeat("0", 64)
+	for name, test := range map[string]struct {
+		file string
+		many bool
+	}{
+		"header":        {header + strings.Repeat(",", transfer.MaxRow/2) + "\n", true},
+		"row":           {header + "\n" + strings.Repeat(",", transfer.MaxRow/2) + "\n", true},
+		"cells of rows": {header + "\n" + strings.Repeat("n,o,a.read,"+hash+"\n", 1000), false},
+		"in quotes":     {header + "\n\"n\"\"" + strings.Repeat(",", 1000) + "\",o,a.read," + hash + "\n", false},
+	} {
+		rows, problems := read(test.file, transfer.CSV)
+		many := len(problems) == 1 && strings.Contains(problems[0], "more than 1000 cells")
+		if many != test.many {
+			t.Errorf("%s: there are %d rows and the problems %.300q", name, len(rows), problems)
+		}
+		if !test.many && len(problems) > 0 {
+			t.Errorf("%s: the problems are %.300q, want none", name, problems)
+		}
+	}
+}
+
 func TestReadReportsErrorsOfTheFile(t *testing.T) {
 	broken := errors.New("input/output error")
 	for _, format := range formats {

@@ -98,6 +98,16 @@ func (c *Checker) newRecord(ctx context.Context, row *Row) (*auth.Record, error)
 			return nil, wrong("%s holds a key", column.name)
 		}
 	}
+	for name, value := range given.Metadata {
+		if c.holds(name) || c.holds(value) {
+			return nil, wrong("metadata holds a key")
+		}
+	}
+	for _, s := range given.Scopes {
+		if c.holds(string(s)) {
+			return nil, wrong("scopes hold a key")
+		}
+	}
 	switch {
 	case strings.TrimSpace(given.Owner) == "":
 		return nil, wrong("owner is blank")

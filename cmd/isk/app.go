@@ -164,8 +164,10 @@ With --json an error is one object on the standard error: code, message, exit.`,
   isk list --owner acme`,
 		Args: cobra.ArbitraryArgs, // checkCommand refuses them
 		RunE: func(c *cobra.Command, args []string) error { return c.Help() },
-		PersistentPreRun: func(c *cobra.Command, _ []string) {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			a.json = a.json && c.Flags().Changed("json") // and not the value of another flag
+			// An empty one would act on another database, or in another name.
+			return notSetToNothing(c, "as", "database", "database-file")
 		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,

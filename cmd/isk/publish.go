@@ -47,7 +47,12 @@ with exit code 0.`,
 		Example: `  isk publish --redis-file /etc/isk/redis --secret-file /etc/isk/fanout-secret
   isk publish --realm "Acme API" --lost-after 2s`,
 		Args: noArguments,
-		RunE: func(c *cobra.Command, args []string) error { return a.publish(c.Context(), &p) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := notSetToNothing(c, "redis-file", "secret-file", "realm", "lost-after"); err != nil {
+				return err
+			}
+			return a.publish(c.Context(), &p)
+		},
 	}
 	flags := c.Flags()
 	flags.StringVar(&p.redisFile, "redis-file", "", "a `file` whose first line is the URL of Redis")

@@ -153,7 +153,8 @@ func (a *app) location() (location, error) {
 		return location{}, err
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Fragment != "" || u.Opaque != "" || u.User == nil && strings.Contains(u.Path+u.RawQuery, "@") {
+	// An @ in the path or the query can be that of a password with a / or a ?.
+	if err != nil || u.Fragment != "" || u.Opaque != "" || strings.Contains(u.EscapedPath()+u.RawQuery, "@") {
 		return location{}, wrongUsage("%s is no URL of a database: %w", from, errURL)
 	}
 	password, has := u.User.Password()

@@ -34,7 +34,8 @@ Each key is as it was when it was read, and not all are read at the same moment.
 A row that cannot be read is told; the others are exported, and the exit code is
 1. If export fails it says so, and the exit code is not 0: what it has written
 to the standard output until then looks like a short list. --output leaves no
-such file: it replaces the file at the end, or not at all.`,
+such file: it replaces the file at the end, or not at all. Nothing is written to
+a terminal, since names stand as they are.`,
 		Example: `  isk export --output keys.csv
   isk export --format jsonl --owner acme > acme.jsonl`,
 		Args: noArguments,
@@ -53,6 +54,9 @@ such file: it replaces the file at the end, or not at all.`,
 				return wrongUsage("--format is csv or jsonl")
 			case c.Flags().Changed("output") && output == "":
 				return wrongUsage("--output is empty")
+			}
+			if output == "" && isTerminal(a.stdout) { // a name could control it
+				return wrongUsage("an export is not for a terminal: give --output, or use a pipe; isk list shows keys")
 			}
 			s, err := a.open(c.Context())
 			if err != nil {
@@ -124,13 +128,10 @@ func (a *app) create(path string) (*outputFile, error) {
 	if path == "" {
 		return &outputFile{Writer: a.stdout}, nil
 	}
-	if info, err := os.Stat(path); err == nil {
-		if !info.Mode().IsRegular() {
-			return nil, wrongUsage("--output %s is not a regular file", path)
-		}
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, wrongUsage("--output: %w", fileError(err))
-		}
+	// Not through a symbolic link: in /tmp it can be another user's, and choose
+	// which file is replaced.
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, wrongUsage("--output %s is not a regular file", path)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {

@@ -61,12 +61,16 @@ func (c *Checker) Actor(ctx context.Context) (string, error) {
 }
 
 // Record returns the record of a row. That of a complete row is as the row says
-// it. Any other row is a new key, which is checked as keyring.Keyring.Create
+// it, with an ID that package keyring finds. Any other row is a new key, which is checked as keyring.Keyring.Create
 // checks it; it needs an owner and a scope, too.
 //
 // The error is a *LineError, or comes from the store.
 func (c *Checker) Record(ctx context.Context, row *Row) (*auth.Record, error) {
 	if row.Complete() && row.Key == "" {
+		if n := len(row.Record.ID); n > maxText { // package keyring finds no such key
+			return nil, &LineError{Line: row.Line,
+				Reason: fmt.Sprintf("id has %d bytes; at most %d are permitted, since nobody could revoke the key", n, maxText)}
+		}
 		return &row.Record, nil
 	}
 	r, err := c.newRecord(ctx, row)

@@ -164,6 +164,22 @@ func TestCompleteRowsAreTaken(t *testing.T) {
 	}
 }
 
+// Package keyring finds no key by a longer ID, so nobody could revoke it.
+func TestCompleteRowsWithLongIDs(t *testing.T) {
+	c := transfer.NewChecker(auth.Scheme{}, "bob", new(keyring.MemoryStore), holdsKey)
+	for length, want := range map[int]string{255: "<nil>", 256: "line 2: id has 256 bytes; at most 255 are permitted"} {
+		r := full()
+		r.ID = strings.Repeat("x", length)
+		rows, problems := read(written(t, transfer.CSV, r), "")
+		if len(rows) != 1 {
+			t.Fatal(problems)
+		}
+		if _, err := c.Record(t.Context(), rows[0]); !strings.HasPrefix(fmt.Sprint(err), want) {
+			t.Errorf("an ID of %d bytes: %v, want %s", length, err, want)
+		}
+	}
+}
+
 func TestActor(t *testing.T) {
 	by := func(name string) (string, error) {
 		return transfer.NewChecker(auth.Scheme{}, name, new(keyring.MemoryStore), holdsKey).Actor(t.Context())

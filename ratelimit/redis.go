@@ -47,7 +47,7 @@ func NewRedis(client redis.UniversalClient, opts *RedisOptions) Counter {
 	if v := reflect.ValueOf(client); client == nil || v.Kind() == reflect.Pointer && v.IsNil() {
 		panic("ratelimit.NewRedis: the client is nil")
 	}
-	c := &redisCounter{client: client, limiter: redis_rate.NewLimiter(client)}
+	c := &redisCounter{client: client, limiter: redis_rate.NewLimiter(&batcher{UniversalClient: client})}
 	if opts != nil {
 		c.prefix = opts.Prefix
 	}

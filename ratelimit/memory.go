@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -10,7 +9,7 @@ import (
 )
 
 // maxQuotas is how many limits are kept ready to use.
-const maxQuotas = 4096
+const maxQuotas = 512
 
 // A memory counts in this process.
 type memory struct {
@@ -18,9 +17,7 @@ type memory struct {
 	budgets   *table[budget]
 	decisions [shards]decision // one for each shard of budgets
 
-	last    atomic.Pointer[quota]    // the one used last
-	quotas  atomic.Pointer[sync.Map] // Limit to *quota
-	nQuotas atomic.Int64
+	quotas [maxQuotas]atomic.Pointer[quota] // at the place of their limit
 }
 
 // A budget is full at that time: the "theoretical arrival time" of GCRA.
@@ -36,28 +33,17 @@ type quota struct {
 }
 
 func newMemory() *memory {
-	m := &memory{clock: newClock(), budgets: newTable[budget]()}
-	m.quotas.Store(new(sync.Map))
-	return m
+	return &memory{clock: newClock(), budgets: newTable[budget]()}
 }
 
 // quota returns the quota of a complete Limit.
 func (m *memory) quota(l Limit) *quota {
-	if q := m.last.Load(); q != nil && q.limit == l {
-		return q
+	place := &m.quotas[(uint64(l.Requests)*0x9e3779b97f4a7c15^uint64(l.Period)*0xc2b2ae3d27d4eb4f)>>32%maxQuotas]
+	q := place.Load()
+	if q == nil || q.limit != l {
+		q = newQuota(l)
+		place.Store(q)
 	}
-	quotas := m.quotas.Load()
-	if q, ok := quotas.Load(l); ok {
-		m.last.Store(q.(*quota))
-		return q.(*quota)
-	}
-	q := newQuota(l)
-	if m.nQuotas.Add(1) > maxQuotas {
-		m.nQuotas.Store(0)
-		m.quotas.Store(new(sync.Map))
-		return q
-	}
-	quotas.Store(l, q)
 	return q
 }
 
@@ -74,8 +60,8 @@ func newQuota(l Limit) *quota {
 }
 
 // take takes n requests, 0 or 1, as Counter has it. It never fails.
-func (m *memory) take(key string, limit Limit, n int) Usage {
-	u, now := m.decide(m.quota(limit), m.budgets.id(key), n)
+func (m *memory) take(i id, limit Limit, n int) Usage {
+	u, now := m.decide(m.quota(limit), i, n)
 	m.budgets.sweep(now)
 	return u
 }

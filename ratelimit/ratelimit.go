@@ -170,12 +170,13 @@ func (l *Limiter) Usage(ctx context.Context, r auth.Record) (Usage, error) {
 }
 
 func (l *Limiter) take(ctx context.Context, key string, limit Limit, n int) Usage {
+	i := idOf(key)
 	if l.remote != nil {
-		if u, ok := l.remote.take(ctx, key, limit, n); ok {
+		if u, ok := l.remote.take(ctx, key, i, limit, n); ok {
 			return u
 		}
 	}
-	return l.local.take(key, limit, n)
+	return l.local.take(i, limit, n)
 }
 
 // limitOf returns the complete limit for a key, and whether it is valid.

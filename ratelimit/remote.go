@@ -73,8 +73,8 @@ func newRemote(counter Counter, clock clock, log func() *slog.Logger) *remote {
 func (m *remote) down() bool { return m.up.Load() == nil }
 
 // take reports false if the Counter cannot decide now.
-func (m *remote) take(ctx context.Context, key string, limit Limit, n int) (Usage, bool) {
-	i, now := m.refusals.id(key), m.clock.now()
+func (m *remote) take(ctx context.Context, key string, i id, limit Limit, n int) (Usage, bool) {
+	now := m.clock.now()
 	if n == 1 {
 		if u, refused := m.refused(i, limit, now); refused {
 			return u, true

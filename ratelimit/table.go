@@ -21,19 +21,23 @@ func newClock() clock { return clock{time.Now()} }
 
 func (c clock) now() time.Duration { return time.Since(c.start) + 1 }
 
-// An id stands for a key: two hashes with seeds of their own. It has no
-// pointers, so the garbage collector does not look at each of a million keys,
-// and a long key costs no more memory than a short one.
-type id [2]uint64
+// An id stands for a key: a hash with a seed of this process. So the garbage
+// collector does not look at each of a million keys, and a long key costs no
+// more memory than a short one. Two keys with one id would share a budget. Among
+// a million keys, that has a probability of 1 in 37 million.
+type id uint64
+
+var seed = maphash.MakeSeed()
+
+func idOf(key string) id { return id(maphash.String(seed, key)) }
 
 // shard returns which shard it is in.
-func (i id) shard() int { return int(i[0] % shards) }
+func (i id) shard() int { return int(i % shards) }
 
 // A table keeps a value for each key until the value ends. It has no goroutine.
 // Requests remove what has ended, a shard at a time, so the memory follows the
 // number of keys in use.
 type table[V ending] struct {
-	seeds  [2]maphash.Seed
 	shards [shards]shard[V]
 
 	sweepAt atomic.Int64 // when the next sweep begins
@@ -50,14 +54,10 @@ type shard[V ending] struct {
 }
 
 func newTable[V ending]() *table[V] {
-	t := &table[V]{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	t := new(table[V])
 	t.sweepAt.Store(int64(sweepEvery))
 	t.cursor.Store(shards)
 	return t
-}
-
-func (t *table[V]) id(key string) id {
-	return id{maphash.String(t.seeds[0], key), maphash.String(t.seeds[1], key)}
 }
 
 // lock returns the shard of an id, locked.

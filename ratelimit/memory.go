@@ -66,6 +66,23 @@ func (m *memory) take(i id, limit Limit, n int) Usage {
 	return u
 }
 
+// learn notes what a Counter said of a budget: it is full after that time. So
+// the first requests that are counted here continue from there. What was taken
+// here before, and the Counter does not know of, stays taken.
+func (m *memory) learn(i id, limit Limit, reset time.Duration) {
+	if reset <= 0 {
+		return
+	}
+	reset = min(reset, m.quota(limit).full)
+	shard := m.budgets.lock(i)
+	now := m.clock.now()
+	if full := budget(now + reset); full > shard.values[i] {
+		shard.put(i, full)
+	}
+	shard.mu.Unlock()
+	m.budgets.sweep(now)
+}
+
 func (m *memory) decide(q *quota, i id, n int) (Usage, time.Duration) {
 	shard := m.budgets.lock(i)
 	defer shard.mu.Unlock()

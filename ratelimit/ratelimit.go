@@ -173,6 +173,7 @@ func (l *Limiter) take(ctx context.Context, key string, limit Limit, n int) Usag
 	i := idOf(key)
 	if l.remote != nil {
 		if u, ok := l.remote.take(ctx, key, i, limit, n); ok {
+			l.local.learn(i, limit, u.Reset)
 			return u
 		}
 	}

@@ -200,6 +200,59 @@ func TestLateAnswer(t *testing.T) {
 	})
 }
 
+// TestStall: when a Counter that has refused a key does not answer for a moment,
+// the key gets no second budget. What is taken during a stall stays taken in the
+// next one, though the Counter does not know of it.
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const interval, most = 6 * time.Minute, time.Hour
+		hang := make(chan struct{})
+		close(hang)
+		var full time.Time
+		f := &fake{take: func(_ context.Context, key string, limit ratelimit.Limit, n int) (ratelimit.Usage, error) {
+			<-hang
+			if key != "k" {
+				return ratelimit.Usage{Allowed: true, Reset: 100 * most}, nil // a mistake of the Counter
+			}
+			reset := max(time.Until(full), 0) + interval
+			if reset > most {
+				return ratelimit.Usage{Reset: reset - interval, RetryAfter: reset - most}, nil
+			}
+			full = time.Now().Add(reset)
+			return ratelimit.Usage{Allowed: true, Reset: reset}, nil
+		}}
+		opts := limited(10, time.Hour)
+		opts.Logger = new(journal).logger()
+		l := ratelimit.New(f, opts)
+		stall := func(requests, want int) {
+			hang = make(chan struct{})
+			if got := burst(t, l, recordOf("k"), requests); got != want {
+				t.Errorf("%d requests are accepted during a stall, want %d", got, want)
+			}
+			close(hang)
+			synctest.Wait()
+		}
+		burst(t, l, recordOf("k"), 7)
+		stall(3, 3) // the late call takes one from the Counter, which has two more
+		if got := burst(t, l, recordOf("k"), 1); got != 1 {
+			t.Error("the Counter does not decide after a stall")
+		}
+		stall(5, 0)
+		time.Sleep(interval) // one comes back
+		stall(5, 1)
+
+		if got := call(t, l, recordOf("wrong")).Code; got != 200 {
+			t.Errorf("the status is %d, want that of the Counter, 200", got)
+		}
+		time.Sleep(most) // after which an empty budget is full
+		hang = make(chan struct{})
+		if got := burst(t, l, recordOf("wrong"), 20); got != 10 {
+			t.Errorf("after a mistake of the Counter, %d requests are accepted, want 10", got)
+		}
+		close(hang)
+	})
+}
+
 // TestOthersLeave: when one request has found out that the Counter fails, those
 // that wait leave at once.
 func TestOthersLeave(t *testing.T) {

@@ -23,8 +23,8 @@ const (
 const exposed = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After"
 
 // writeFields sets the fields for u, unless less remains of the budget of a
-// Limiter outside. It returns the seconds until the budget of the one outside
-// is full if nothing remains of it, otherwise 0.
+// Limiter outside. If nothing remains of that, it returns the seconds until it
+// has one request, otherwise 0.
 func writeFields(w http.ResponseWriter, r *http.Request, u Usage) (outside int) {
 	h := w.Header()
 	if len(r.Header["Origin"]) > 0 {
@@ -32,8 +32,10 @@ func writeFields(w http.ResponseWriter, r *http.Request, u Usage) (outside int) 
 	}
 	if outer := h[fieldRemaining]; len(outer) == 1 {
 		remaining, err := strconv.Atoi(outer[0])
-		if err == nil && remaining == 0 && len(h[fieldReset]) == 1 {
-			outside, _ = strconv.Atoi(h[fieldReset][0])
+		if err == nil && remaining == 0 && len(h[fieldReset]) == 1 && len(h[fieldLimit]) == 1 {
+			reset, _ := strconv.Atoi(h[fieldReset][0])
+			limit, _ := strconv.Atoi(h[fieldLimit][0])
+			outside = (reset + limit - 1) / max(limit, 1) // an interval at most
 		}
 		if err == nil && remaining < u.Remaining {
 			return outside

@@ -335,19 +335,21 @@ func TestInvalidLimit(t *testing.T) {
 }
 
 // TestNested: of two Limiters, the answer has the fields of the tighter one, and
-// Retry-After is enough for both.
+// Retry-After is enough for both, and no longer.
 func TestNested(t *testing.T) {
 	for _, c := range []struct {
 		outer, inner ratelimit.Limit
 		fields       []string // of the last answer
 		status       int
 		requests     int
+		after        string
 	}{
-		{ratelimit.Limit{Requests: 10}, ratelimit.Limit{Requests: 20}, []string{"10", "9", "6"}, 200, 1},
-		{ratelimit.Limit{Requests: 20}, ratelimit.Limit{Requests: 10}, []string{"10", "9", "6"}, 200, 1},
-		{ratelimit.Limit{Requests: 2}, ratelimit.Limit{Requests: 20}, []string{"2", "0", "60"}, 429, 3},
-		{ratelimit.Limit{Requests: 20}, ratelimit.Limit{Requests: 2}, []string{"2", "0", "60"}, 429, 3},
-		{ratelimit.Limit{Requests: 3, Period: time.Hour}, ratelimit.Limit{Requests: 2}, []string{"2", "0", "60"}, 429, 3},
+		{ratelimit.Limit{Requests: 10}, ratelimit.Limit{Requests: 20}, []string{"10", "9", "6"}, 200, 1, ""},
+		{ratelimit.Limit{Requests: 20}, ratelimit.Limit{Requests: 10}, []string{"10", "9", "6"}, 200, 1, ""},
+		{ratelimit.Limit{Requests: 2}, ratelimit.Limit{Requests: 20}, []string{"2", "0", "60"}, 429, 3, "30"},
+		{ratelimit.Limit{Requests: 20}, ratelimit.Limit{Requests: 2}, []string{"2", "0", "60"}, 429, 3, "30"},
+		{ratelimit.Limit{Requests: 3, Period: time.Hour}, ratelimit.Limit{Requests: 2}, []string{"2", "0", "60"}, 429, 3, "1200"},
+		{ratelimit.Limit{Requests: 7, Period: day}, ratelimit.Limit{Requests: 6}, []string{"6", "0", "60"}, 429, 7, "12343"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := ratelimit.New(nil, limited(c.outer.Requests, c.outer.Period)).Middleware(
@@ -360,6 +362,9 @@ func TestNested(t *testing.T) {
 				t.Errorf("%v, %v: the status is %d, want %d", c.outer, c.inner, w.Code, c.status)
 			}
 			wantFields(t, c.outer.String()+", "+c.inner.String(), w.Header(), c.fields...)
+			if got := w.Header().Get("Retry-After"); got != c.after {
+				t.Errorf("%v, %v: Retry-After is %q, want %q", c.outer, c.inner, got, c.after)
+			}
 			if w.Code == 429 {
 				time.Sleep(time.Duration(number(t, w.Header(), "Retry-After")) * time.Second)
 				if w := serve(h, requestOf(t, recordOf("k"))); w.Code != 200 {

@@ -38,18 +38,20 @@
 // second, Redis decides again at once. If Redis fails again within a minute,
 // more than one probe must succeed, twice as many each time and at most 60.
 //
-// In an outage, each instance has budgets of its own. With N instances, a client
+// In an outage, each instance counts on from what Redis said to it last. For a
+// key that it has not seen, that is a full budget. With N instances, a client
 // whose requests reach all of them has up to N times its limit. What was taken
-// from them is not taken from the budgets in Redis afterwards. The budgets in
-// memory are kept, so an outage that comes and goes gives each of them once.
+// from the instances is not taken from the budgets in Redis afterwards. It stays
+// taken on its instance, so an outage that comes and goes gives no new budgets.
 //
 // # Security
 //
 // A limit protects the API from its customers' mistakes, and each customer from
 // the others. It does not protect from a flood without keys.
 //
-// A budget in memory costs about 60 bytes until it is full again, a minute after
-// its last request for a limit of 120 a minute. A key that is beyond its limit
+// A budget in memory costs up to 40 bytes until it is full again, a minute
+// after its last request for a limit of 120 a minute. With Redis too, each
+// instance has one for each key that it serves. A key that is beyond its limit
 // is refused without asking Redis, until its next request will be accepted, for
 // a second at most. At most 512 calls of the client are in progress, those that
 // no request waits for included.

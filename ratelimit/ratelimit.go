@@ -90,7 +90,8 @@ func (l *Limiter) log() *slog.Logger {
 }
 
 // Local reports whether this instance counts by itself now: it has no Counter,
-// or the Counter fails. It is for metrics.
+// or the Counter fails. It is for metrics. Only requests ask the Counter, so it
+// stays true while there are none.
 func (l *Limiter) Local() bool { return l.remote == nil || l.remote.down() }
 
 // Middleware limits the requests of each key. It must be inside the Middleware,

@@ -30,6 +30,10 @@ type RedisOptions struct {
 	// or other unusual characters. A program that shows a Usage, but has not
 	// limited a request yet, does not know that. If it is only for pages, set
 	// Prefix.
+	//
+	// If requests pass two Limiters, each needs a Prefix of its own, such as
+	// "minute" and "day". With the same one, both count in the same budgets, and
+	// refuse requests that are within their limits.
 	Prefix string
 }
 
@@ -39,7 +43,8 @@ type RedisOptions struct {
 //
 // Redis may be a single server, a cluster or watched by Sentinel: what
 // redis.NewUniversalClient returns. One decision is one script with one key, by
-// the clock of Redis. It sets the expiry too.
+// the clock of Redis. It sets the expiry too. Decisions at the same time share
+// round trips, in pipelines of the client.
 //
 // The client's own options need no change. For calls that were given up, its
 // ReadTimeout counts. ContextTimeoutEnabled ends them sooner.

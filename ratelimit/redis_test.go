@@ -547,6 +547,31 @@ func TestRedisPrefix(t *testing.T) {
 	}
 }
 
+// TestRedisNested: two Limiters with a Prefix each count in budgets of their own.
+func TestRedisNested(t *testing.T) {
+	_, client, _ := newRedis(t)
+	log := new(journal)
+	limiter := func(name string, requests int, period time.Duration) *ratelimit.Limiter {
+		opts := limited(requests, period)
+		opts.Logger = log.logger()
+		return ratelimit.New(ratelimit.NewRedis(client, &ratelimit.RedisOptions{Prefix: name}), opts)
+	}
+	h := limiter("day", 12, day).Middleware(limiter("hour", 10, time.Hour).Middleware(ok))
+	undisturbed(t, log, func(try int) (problems []string) {
+		r := requestOf(t, recordOf(fmt.Sprint("key", try)))
+		for i := range 11 {
+			want := 200
+			if i == 10 {
+				want = 429
+			}
+			if got := serve(h, r).Code; got != want {
+				problems = append(problems, fmt.Sprintf("the status of request %d is %d, want %d", i, got, want))
+			}
+		}
+		return problems
+	})
+}
+
 func TestNewRedisPanics(t *testing.T) {
 	for name, client := range map[string]redis.UniversalClient{"nil": nil, "typed nil": (*redis.Client)(nil)} {
 		func() {

@@ -149,15 +149,16 @@ func (j *journal) wantsOutages(t testing.TB, n int) {
 	}
 }
 
-// undisturbed calls f, which returns what is wrong, until no outage is logged
-// during a call.
+// undisturbed calls f, which returns what is wrong, until there is no outage
+// during a call: none begins or ends, and none goes on all the time.
 func undisturbed(t testing.TB, log *journal, f func(try int) (problems []string)) {
 	t.Helper()
-	for try := range 100 {
+	deadline := time.Now().Add(3 * time.Minute)
+	for try := 0; time.Now().Before(deadline); try++ {
 		before := len(log.lines(""))
 		problems := f(try)
-		if len(log.lines("")) > before {
-			time.Sleep(10 * time.Millisecond)
+		if len(log.lines("")) > before || len(log.lines(fails)) > len(log.lines(answers)) {
+			time.Sleep(50 * time.Millisecond)
 			continue
 		}
 		for _, problem := range problems {

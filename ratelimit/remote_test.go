@@ -188,7 +188,7 @@ func TestLateAnswer(t *testing.T) {
 		}
 		log.wants(t, 5, "answers again\" after=10ms")
 
-		// A call that ends late with an error is none.
+		// A late error is no answer.
 		v.fail()
 		release := v.hang()
 		remote(t, l)

@@ -36,8 +36,11 @@ const (
 
 // pause sleeps for between half of d and d, or until ctx is done. The jitter is
 // for instances that lose their connections together.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d/2 + rand.N(d/2))
+func pause(ctx context.Context, d time.Duration) { sleep(ctx, d/2+rand.N(d/2)) }
+
+// sleep sleeps for d, or until ctx is done.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -47,7 +47,7 @@ type clocks struct{ monotonic, wall time.Time }
 type stream struct {
 	next   uint64        // the number of the next frame
 	from   time.Time     // since when no frame is missing
-	proven time.Time     // until when all changes that the publisher heard of have been received
+	proven time.Time     // until when the store answered, and all changes that the publisher heard of have been received
 	bound  time.Duration // how long it may take to notice that it hears of none
 	full   bool
 
@@ -154,9 +154,9 @@ func (f *follower) receive(now time.Time, fr *frame) advice {
 	if answered && asked.After(s.at(fr.now)) {
 		s.asked, s.base = asked, fr.now
 	}
-	s.proven = s.at(fr.now)
-	late := now.Sub(s.proven)
-	if fr.end || late >= f.lostAfter || late < 0 { // one of the future means that our clock stood still
+	s.proven = s.at(fr.proven)
+	late := now.Sub(s.at(fr.now))
+	if fr.end || now.Sub(s.proven) >= f.lostAfter || late < 0 { // one of the future means that our clock stood still
 		delete(f.streams, fr.epoch)
 	}
 	f.settle(now)
@@ -269,12 +269,12 @@ func (f *follower) mayStart(now time.Time) bool {
 	return !now.Before(f.start)
 }
 
-// anyFresh reports whether a stream is not only good, but heard of within the
-// last beats. When a broker fails, the streams stop to be good one after another,
+// anyFresh reports whether a stream is not only good, but proven by the last
+// beats. When a broker fails, the streams stop to be good one after another,
 // and to start with one that is about to stop would be in vain.
 func (f *follower) anyFresh(now time.Time) bool {
 	for _, s := range f.streams {
-		if now.Sub(s.proven) < 2*f.every {
+		if now.Sub(s.proven) < 3*f.every {
 			return true
 		}
 	}

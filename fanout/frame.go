@@ -63,9 +63,10 @@ type frame struct {
 	epoch  epoch
 	number uint64 // 1, 2, 3, … in the epoch
 
-	// now is the time since the epoch began. All changes that the publisher
-	// heard of by then are in this frame or an earlier one.
-	now time.Duration
+	// now is the time when the frame was made, and proven is an earlier one. All
+	// changes that the publisher heard of by then are in this frame or an earlier
+	// one, and a lookup that began then was answered by the store.
+	now, proven time.Duration
 
 	end    bool          // the last one of the epoch
 	every  time.Duration // between beats
@@ -76,7 +77,7 @@ type frame struct {
 
 const (
 	version    = 1
-	headLen    = 1 + 1 + 16 + 4*8 + 2 + 2
+	headLen    = 1 + 1 + 16 + 5*8 + 2 + 2
 	maxHashes  = 128 // in a frame
 	maxNonces  = 256
 	maxSealed  = 9000
@@ -93,7 +94,7 @@ func (f *frame) encode() []byte {
 	b = append(b, version, flags)
 	b = append(b, f.epoch[:]...)
 	b = binary.BigEndian.AppendUint64(b, f.number)
-	for _, d := range []time.Duration{f.now, f.every, f.bound} {
+	for _, d := range []time.Duration{f.now, f.proven, f.every, f.bound} {
 		b = binary.BigEndian.AppendUint64(b, uint64(d))
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(f.hashes)))
@@ -116,13 +117,16 @@ func decode(b []byte) (f *frame, ok bool) {
 	b = b[2:]
 	b = b[copy(f.epoch[:], b):]
 	f.number = binary.BigEndian.Uint64(b)
-	for i, d := range []*time.Duration{&f.now, &f.every, &f.bound} {
+	for i, d := range []*time.Duration{&f.now, &f.proven, &f.every, &f.bound} {
 		*d = time.Duration(binary.BigEndian.Uint64(b[8+8*i:]))
 		if *d < 0 {
 			return nil, false
 		}
 	}
-	b = b[4*8:]
+	b = b[5*8:]
+	if f.proven > f.now {
+		return nil, false
+	}
 	hashes, nonces := int(binary.BigEndian.Uint16(b)), int(binary.BigEndian.Uint16(b[2:]))
 	b = b[4:]
 	if len(b) != 32*hashes+16*nonces {

@@ -50,7 +50,7 @@ func TestRecentRecords(t *testing.T) {
 		for range 2 {
 			store.asks(t, "without a watch", w, r.Hash, 1)
 		}
-		end := publish(t, store, conn, options())
+		end := publish(t, &store.MemoryStore, conn, options())
 		watch := watchOf(t, w)
 		watch.expect(started)
 		for range 2 {
@@ -76,7 +76,7 @@ func TestRecentRecords(t *testing.T) {
 			t.Error("LostAfter after it was read, the record is the old one")
 		}
 
-		publish(t, store, conn, options())
+		publish(t, &store.MemoryStore, conn, options())
 		store.asks(t, "lost still", w, r.Hash, 0)
 		for len(watch.all()) == 0 { // so that it was read just before
 			_, err := w.Lookup(t.Context(), r.Hash)
@@ -96,7 +96,7 @@ func TestRecentRecordsAtTheEdge(t *testing.T) {
 		store, conn := new(counting), new(broker)
 		r := insert(t, store)
 		w := fanout.New(store, conn, options())
-		end := publish(t, store, conn, options())
+		end := publish(t, &store.MemoryStore, conn, options())
 		watch := watchOf(t, w)
 		watch.expect(started)
 		store.during = func() { end(); watch.expect(lost) }
@@ -108,7 +108,7 @@ func TestRecentRecordsAtTheEdge(t *testing.T) {
 		other := insert(t, store)
 		store.during = func() {
 			store.during = nil
-			end = publish(t, store, conn, options())
+			end = publish(t, &store.MemoryStore, conn, options())
 			watch.expect(started)
 			end()
 			watch.expect(lost)

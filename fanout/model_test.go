@@ -237,8 +237,30 @@ type database struct {
 	mu                  sync.Mutex // held while sources report
 	sources             []*source
 
-	log     sync.Mutex
-	commits []commit
+	log      sync.Mutex
+	commits  []commit
+	answered time.Time     // when the newest lookup of a source began that was answered
+	frozen   chan struct{} // closed when it thaws; nil if it is not frozen
+}
+
+// freeze makes it frozen, or not. While frozen, it answers nothing and commits nothing.
+func (d *database) freeze(on bool) {
+	d.log.Lock()
+	defer d.log.Unlock()
+	switch {
+	case on && d.frozen == nil:
+		d.frozen = make(chan struct{})
+	case !on && d.frozen != nil:
+		close(d.frozen)
+		d.frozen = nil
+	}
+}
+
+// silence returns for how long no lookup of a source was answered.
+func (d *database) silence() time.Duration {
+	d.log.Lock()
+	defer d.log.Unlock()
+	return time.Since(d.answered)
 }
 
 // list returns what was committed. It must not be modified.
@@ -258,6 +280,10 @@ func (d *database) commit() auth.Hash {
 	defer d.mu.Unlock()
 	var hash auth.Hash
 	d.log.Lock()
+	if d.frozen != nil {
+		d.log.Unlock()
+		return hash
+	}
 	binary.BigEndian.PutUint64(hash[:], uint64(len(d.commits)))
 	d.commits = append(d.commits, commit{hash, time.Now()})
 	d.log.Unlock()
@@ -268,13 +294,61 @@ func (d *database) commit() auth.Hash {
 }
 
 // A source is the Watcher of a publisher. It can stop to hear of changes, and
-// notices that after its bound.
+// notices that after its bound. If it is cut off, it gets no answer either.
 type source struct {
 	*database
 	watch   sync.Mutex
 	notify  func(auth.Change) // nil if there is no watch
 	deaf    bool
+	cut     chan struct{}      // closed when it is not cut off any more; nil if it is not
 	trouble chan time.Duration // makes it deaf, and lost for that long
+}
+
+// Lookup looks a hash up that is not there. A lookup that was under way when the
+// source was cut off or the database froze gets its answer afterwards.
+func (s *source) Lookup(ctx context.Context, _ auth.Hash) (*auth.Record, error) {
+	begin := time.Now()
+	time.Sleep(rand.N(20 * time.Millisecond))
+	s.watch.Lock()
+	cut := s.cut
+	s.watch.Unlock()
+	s.log.Lock()
+	frozen := s.frozen
+	s.log.Unlock()
+	for _, wait := range []chan struct{}{cut, frozen} {
+		if wait != nil {
+			select {
+			case <-wait:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+	}
+	s.log.Lock()
+	defer s.log.Unlock()
+	if begin.After(s.answered) {
+		s.answered = begin
+	}
+	return nil, auth.ErrNotFound
+}
+
+// cutOff cuts it off for a while. That it is lost is noticed after its bound, and
+// it is back when it is not cut off any more.
+func (s *source) cutOff(d time.Duration) {
+	cut := make(chan struct{})
+	s.watch.Lock()
+	s.cut = cut
+	s.watch.Unlock()
+	time.AfterFunc(d, func() {
+		s.watch.Lock()
+		defer s.watch.Unlock()
+		s.cut = nil
+		close(cut)
+	})
+	select {
+	case s.trouble <- max(0, d-modelBound):
+	default:
+	}
 }
 
 func (d *database) newSource() *source {
@@ -363,7 +437,8 @@ func (o *observer) notify(c auth.Change) {
 	}
 }
 
-// check fails if a change is not reported that was committed too long ago.
+// check fails if a change is not reported that was committed too long ago, or if
+// no publisher had an answer from the database for too long.
 func (o *observer) check() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -373,6 +448,9 @@ func (o *observer) check() {
 func (o *observer) checkLocked() {
 	if !o.watched {
 		return
+	}
+	if silence := o.db.silence(); silence > modelLost {
+		o.t.Errorf("%s: the watch is there, though the database has answered nothing for %v", o.name, silence)
 	}
 	for _, c := range o.db.list()[o.checked:] {
 		late := time.Since(c.at)
@@ -388,7 +466,8 @@ func (o *observer) checkLocked() {
 }
 
 // In no schedule of failures does a subscriber that believes itself watched miss
-// a change for longer than LostAfter and WatchBound together.
+// a change for longer than LostAfter and WatchBound together, nor stay so for
+// longer than LostAfter if the database answers no publisher.
 func TestModel(t *testing.T) {
 	for _, seed := range []uint64{0, 1, rand.Uint64()} {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
@@ -491,6 +570,15 @@ func runModel(t *testing.T, seed uint64) {
 			for range 300 {
 				db.commit()
 			}
+		case 20:
+			db.freeze(true)
+			later(func() { db.freeze(false) })
+		case 21:
+			publishers[random.IntN(len(publishers))].source.cutOff(time.Duration(random.IntN(int(6 * time.Second))))
+		case 22:
+			for _, p := range publishers {
+				p.source.cutOff(time.Duration(random.IntN(int(6 * time.Second))))
+			}
 		case 10, 11, 12, 13, 14, 15, 16, 17, 18, 19:
 			net.replay()
 		default:
@@ -501,6 +589,7 @@ func runModel(t *testing.T, seed uint64) {
 	net.mu.Lock()
 	net.perfect = true
 	net.mu.Unlock()
+	db.freeze(false)
 	time.Sleep(time.Minute)
 	check()
 	hash := db.commit()

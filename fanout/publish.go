@@ -26,10 +26,15 @@ const (
 // time, for each table of keys: a few of the instances of the API, or the
 // command isk publish.
 //
-// If w loses its watch, Publish stops its beats until the watch starts again. If
-// the broker fails, it tries again until it succeeds. It returns another error
-// at once if opts are wrong, if conn is not permitted to publish or to
-// subscribe, or if watching w is impossible. It waits for what it has started.
+// Each beat proves that the store answers: five times in LostAfter, Publish looks
+// up a random hash, which no key has, and sends a beat if it gets an answer, be
+// it [auth.ErrNotFound]. A beat is as old as that lookup, which has two fifths of
+// LostAfter. So w needs room for it among its other lookups.
+//
+// If w loses its watch or does not answer, Publish stops its beats until it does
+// again. If the broker fails, it tries again until it succeeds. It returns
+// another error at once if opts are wrong, if conn is not permitted to publish or
+// to subscribe, or if watching w is impossible. It waits for what it has started.
 func Publish(ctx context.Context, w auth.Watcher, conn Conn, opts *Options) error {
 	s, err := opts.settings()
 	switch {
@@ -42,6 +47,7 @@ func Publish(ctx context.Context, w auth.Watcher, conn Conn, opts *Options) erro
 		p := &publisher{
 			settings: s,
 			conn:     conn,
+			begin:    time.Now(),
 			sending:  outage{settings: s, what: "publish on " + s.changes.name},
 			wake:     make(chan struct{}, 1),
 		}
@@ -53,10 +59,12 @@ func Publish(ctx context.Context, w auth.Watcher, conn Conn, opts *Options) erro
 type publisher struct {
 	*settings
 	conn    Conn
+	begin   time.Time // what the times in frames count from
 	sending outage
 	wake    chan struct{} // gets one whenever there may be something to send
 
 	mu         sync.Mutex
+	asked      time.Time   // when the newest lookup began that was answered; zero if none was
 	stream     *outgoing   // nil while the watch is lost
 	ended      []*outgoing // whose end is not sent yet; at most maxEnded
 	greetings  []nonce     // of hellos that are not answered yet
@@ -67,23 +75,21 @@ const maxEnded = 8
 
 // An outgoing is the stream of frames of one epoch.
 type outgoing struct {
-	epoch    epoch
-	begin    time.Time
-	number   uint64
-	claimed  time.Duration // the time in the last frame
-	nextBeat time.Time
-	queue    []auth.Hash
+	epoch  epoch
+	number uint64
+	proven time.Duration // that of the last frame
+	queue  []auth.Hash
 }
 
 func newOutgoing() *outgoing {
-	o := &outgoing{begin: time.Now()}
+	o := new(outgoing)
 	rand.Read(o.epoch[:])
 	return o
 }
 
 // end returns the last frame.
 func (o *outgoing) end() *frame {
-	return &frame{epoch: o.epoch, number: o.number + 1, now: o.claimed, end: true}
+	return &frame{epoch: o.epoch, number: o.number + 1, now: o.proven, proven: o.proven, end: true}
 }
 
 func (p *publisher) run(parent context.Context, w auth.Watcher) error {
@@ -97,6 +103,7 @@ func (p *publisher) run(parent context.Context, w auth.Watcher) error {
 		return orDone(parent, err)
 	}
 	background.Go(func() { fail(p.hear(ctx)) })
+	background.Go(func() { p.prove(ctx, w) })
 	background.Go(func() {
 		if err := w.Watch(ctx, p.notify); ctx.Err() == nil {
 			fail(fmt.Errorf("cannot watch: %w", err))
@@ -171,6 +178,44 @@ func (p *publisher) greet(n nonce) {
 	}
 }
 
+// prove asks the store, again and again, until ctx is done. One lookup is in
+// progress at a time.
+func (p *publisher) prove(ctx context.Context, store auth.Store) {
+	for failing := false; ctx.Err() == nil; {
+		asked := time.Now()
+		err := p.ask(ctx, store)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if failing {
+				p.log().Info("auth/fanout: the store answers again")
+			}
+			p.mu.Lock()
+			p.asked = asked
+			p.mu.Unlock()
+			signal(p.wake)
+		case !failing:
+			p.log().Warn("auth/fanout: the store does not answer; sending no beats", "error", err)
+		}
+		failing = err != nil
+		sleep(ctx, p.every-time.Since(asked))
+	}
+}
+
+// ask returns nil if the store answers in the time of two beats. If it took
+// longer, the last answer would be older than LostAfter when the next one comes.
+func (p *publisher) ask(ctx context.Context, store auth.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*p.every)
+	defer cancel()
+	var hash auth.Hash // a random one, so that only the store can answer
+	rand.Read(hash[:])
+	if _, err := store.Lookup(ctx, hash); err != nil && !errors.Is(err, auth.ErrNotFound) {
+		return err
+	}
+	return ctx.Err()
+}
+
 // sendAll sends what there is to send until ctx is done.
 func (p *publisher) sendAll(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -192,7 +237,6 @@ func (p *publisher) sendAll(ctx context.Context) {
 // take returns the next frame to send, or nil and how long there is nothing to
 // send unless something is signaled.
 func (p *publisher) take() (f *frame, wait time.Duration) {
-	now := time.Now() // before p.mu is locked: what was reported until now is in the queue then
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.ended) > 0 {
@@ -200,37 +244,40 @@ func (p *publisher) take() (f *frame, wait time.Duration) {
 		p.ended = slices.Delete(p.ended, 0, 1)
 		return f, 0
 	}
-	s := p.stream
-	if s == nil {
-		p.greetings = nil
+	s, now := p.stream, time.Now()
+	fresh := !p.asked.IsZero() && now.Sub(p.asked) < p.lostAfter
+	if s == nil || !fresh {
+		p.greetings = nil // those who wait say hello again when they hear a beat
+	}
+	if s == nil || p.asked.IsZero() {
 		return nil, p.every
 	}
 	n := min(len(s.queue), maxHashes)
-	all := n == len(s.queue)
-	due := s.nextBeat
-	if len(p.greetings) > 0 && p.nextAnswer.Before(due) {
-		due = p.nextAnswer
-	}
-	if n == 0 && now.Before(due) {
-		return nil, due.Sub(now)
-	}
-	s.number++
-	f = &frame{epoch: s.epoch, number: s.number, every: p.every, bound: p.watchBound, hashes: s.queue[:n:n]}
-	s.queue = s.queue[n:]
-	if all {
-		// Otherwise the frame claims no more than the last one. A hello must not
-		// be answered with a time that may be before it.
-		s.queue = nil
-		s.claimed = max(s.claimed, now.Sub(s.begin))
-		if len(p.greetings) > 0 && !now.Before(p.nextAnswer) {
-			m := min(len(p.greetings), maxNonces)
-			f.nonces = slices.Clone(p.greetings[:m])
-			p.greetings = slices.Delete(p.greetings, 0, m)
-			p.nextAnswer = now.Add(p.lostAfter / answersPerLost)
+	proven := p.asked.Sub(p.begin)
+	beat := fresh && (s.number == 0 || proven > s.proven)
+	if n == 0 && !beat {
+		if len(p.greetings) == 0 {
+			return nil, p.every
+		}
+		if now.Before(p.nextAnswer) {
+			return nil, p.nextAnswer.Sub(now)
 		}
 	}
-	f.now = s.claimed
-	s.nextBeat = now.Add(p.every)
+	s.number++
+	f = &frame{epoch: s.epoch, number: s.number, now: now.Sub(p.begin), every: p.every, bound: p.watchBound,
+		hashes: s.queue[:n:n]}
+	s.queue = s.queue[n:]
+	if len(s.queue) == 0 { // otherwise the frame proves no more than the last one
+		s.queue = nil
+		s.proven = proven
+	}
+	f.proven = s.proven
+	if len(p.greetings) > 0 && !now.Before(p.nextAnswer) {
+		m := min(len(p.greetings), maxNonces)
+		f.nonces = slices.Clone(p.greetings[:m])
+		p.greetings = slices.Delete(p.greetings, 0, m)
+		p.nextAnswer = now.Add(p.lostAfter / answersPerLost)
+	}
 	return f, 0
 }
 

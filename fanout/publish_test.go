@@ -1,8 +1,12 @@
 package fanout_test
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +42,131 @@ func TestBurst(t *testing.T) {
 				t.Errorf("a message has %d bytes, want 9,000 at most", largest)
 			}
 		})
+	})
+}
+
+// A fickle store answers lookups as it is told.
+type fickle struct {
+	keyring.MemoryStore
+	lookup func(ctx context.Context, hash auth.Hash) (*auth.Record, error) // guarded by mu
+	mu     sync.Mutex
+	asked  []auth.Hash
+}
+
+func (f *fickle) set(lookup func(context.Context, auth.Hash) (*auth.Record, error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lookup, f.asked = lookup, nil
+}
+
+func (f *fickle) Lookup(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+	f.mu.Lock()
+	f.asked = append(f.asked, hash)
+	lookup := f.lookup
+	f.mu.Unlock()
+	if lookup == nil {
+		return f.MemoryStore.Lookup(ctx, hash)
+	}
+	return lookup(ctx, hash)
+}
+
+func (f *fickle) hashes() []auth.Hash {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked)
+}
+
+// A store that does not answer keeps nobody content, though its watch is there.
+func TestStoreDoesNotAnswer(t *testing.T) {
+	down := errors.New("down")
+	for what, lookup := range map[string]func(ctx context.Context, hash auth.Hash) (*auth.Record, error){
+		"it is frozen": func(ctx context.Context, _ auth.Hash) (*auth.Record, error) { <-ctx.Done(); return nil, ctx.Err() },
+		"it fails":     func(context.Context, auth.Hash) (*auth.Record, error) { return nil, down },
+		"it is too slow, and does not obey ctx": func(ctx context.Context, _ auth.Hash) (*auth.Record, error) {
+			time.Sleep(lostAfter / 2)
+			return nil, auth.ErrNotFound
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			store, conn, log := new(fickle), new(broker), new(lines)
+			opts := options()
+			opts.Logger = slog.New(slog.NewTextHandler(log, nil))
+			publish(t, store, conn, opts)
+			w := watchOf(t, fanout.New(store, conn, options()))
+			w.expect(started)
+			time.Sleep(time.Minute)
+			store.set(lookup)
+			start := time.Now()
+			w.expect(lost)
+			if took := time.Since(start); took > lostAfter {
+				t.Errorf("%s: lost after %v, want %v at most", what, took, lostAfter)
+			}
+			time.Sleep(time.Minute)
+			w.quiet(what)
+			store.set(nil)
+			w.expect(started)
+			r := insert(t, store)
+			w.expect(changed(r))
+			for _, line := range []string{"the store does not answer", "the store answers again"} {
+				if n := strings.Count(log.String(), line); n != 1 {
+					t.Errorf("%s: %q is logged %d times, want once", what, line, n)
+				}
+			}
+		})
+	}
+}
+
+// What is committed while lookups fail is published at once.
+func TestChangesWithoutProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, conn := new(fickle), new(broker)
+		publish(t, store, conn, options())
+		w := watchOf(t, fanout.New(store, conn, options()))
+		w.expect(started)
+		time.Sleep(time.Minute)
+		store.set(func(context.Context, auth.Hash) (*auth.Record, error) { return nil, errors.New("down") })
+		for range 3 {
+			start := time.Now()
+			r := insert(t, store)
+			w.expect(changed(r))
+			if took := time.Since(start); took > 0 {
+				t.Errorf("published after %v, want at once", took)
+			}
+			time.Sleep(time.Second)
+		}
+		w.expect(lost)
+	})
+}
+
+// A store that is slow, or has a record with the hash, does answer. It is asked
+// once for each beat, for another hash each time, and one lookup after the other.
+func TestStoreIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, took := range []time.Duration{0, 2*lostAfter/5 - time.Millisecond} {
+			store, conn := new(fickle), new(broker)
+			lookup := func(ctx context.Context, hash auth.Hash) (*auth.Record, error) {
+				time.Sleep(took)
+				return newRecord(), nil
+			}
+			end := publish(t, store, conn, options())
+			w := watchOf(t, fanout.New(store, conn, options()))
+			w.expect(started)
+			store.set(lookup)
+			time.Sleep(100 * time.Second)
+			w.quiet("the store answers")
+			asked := store.hashes()
+			most := int(100*time.Second/max(took, lostAfter/5)) + 1
+			if n := len(asked); n > most {
+				t.Errorf("a lookup takes %v: %d lookups in 100 seconds, want %d at most", took, n, most)
+			}
+			for i, hash := range asked {
+				if slices.Contains(asked[:i], hash) {
+					t.Errorf("the hash %v is looked up twice", hash)
+				}
+			}
+			end()
+			w.end()
+		}
 	})
 }
 

@@ -216,7 +216,7 @@ func TestPublisherThatHasJustCome(t *testing.T) {
 		s := newSetup(t)
 		time.Sleep(time.Minute)
 		publish(t, s.store, s.conn, options())
-		time.Sleep(15 * time.Second) // less than WatchBound and LostAfter
+		time.Sleep(19 * time.Second) // less than WatchBound and LostAfter
 		s.watch.quiet("another publisher")
 		s.end()
 		s.watch.expect(lost, started)

@@ -110,7 +110,7 @@ func (f *frame) encode() []byte {
 
 // decode returns the frame in a message, and whether it is one.
 func decode(b []byte) (f *frame, ok bool) {
-	if len(b) < headLen || b[0] != version {
+	if len(b) < headLen || b[0] != version || b[1]&^endsStream != 0 {
 		return nil, false
 	}
 	f = &frame{end: b[1]&endsStream != 0}

@@ -245,23 +245,19 @@ func (p *publisher) take() (f *frame, wait time.Duration) {
 		return f, 0
 	}
 	s, now := p.stream, time.Now()
-	fresh := !p.asked.IsZero() && now.Sub(p.asked) < p.lostAfter
-	if s == nil || !fresh {
-		p.greetings = nil // those who wait say hello again when they hear a beat
-	}
 	if s == nil || p.asked.IsZero() {
+		p.greetings = nil // those who wait say hello again when they hear a beat
 		return nil, p.every
 	}
 	n := min(len(s.queue), maxHashes)
 	proven := p.asked.Sub(p.begin)
-	beat := fresh && (s.number == 0 || proven > s.proven)
-	if n == 0 && !beat {
-		if len(p.greetings) == 0 {
-			return nil, p.every
-		}
-		if now.Before(p.nextAnswer) {
-			return nil, p.nextAnswer.Sub(now)
-		}
+	answer := len(p.greetings) > 0 && !now.Before(p.nextAnswer)
+	switch beat := s.number == 0 || proven > s.proven; {
+	case n > 0, beat, answer:
+	case len(p.greetings) > 0:
+		return nil, p.nextAnswer.Sub(now)
+	default:
+		return nil, p.every
 	}
 	s.number++
 	f = &frame{epoch: s.epoch, number: s.number, now: now.Sub(p.begin), every: p.every, bound: p.watchBound,
@@ -272,7 +268,7 @@ func (p *publisher) take() (f *frame, wait time.Duration) {
 		s.proven = proven
 	}
 	f.proven = s.proven
-	if len(p.greetings) > 0 && !now.Before(p.nextAnswer) {
+	if answer {
 		m := min(len(p.greetings), maxNonces)
 		f.nonces = slices.Clone(p.greetings[:m])
 		p.greetings = slices.Delete(p.greetings, 0, m)

@@ -116,6 +116,26 @@ func TestStoreDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// Before the first answer, nothing is said that a subscriber could believe.
+func TestStoreHasNotAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, conn := new(fickle), new(broker)
+		messages := conn.record(changes)
+		store.set(func(context.Context, auth.Hash) (*auth.Record, error) { return nil, errors.New("down") })
+		publish(t, store, conn, options())
+		w := watchOf(t, fanout.New(store, conn, options()))
+		time.Sleep(time.Minute)
+		insert(t, store)
+		time.Sleep(time.Minute)
+		if n := len(messages()); n != 1 {
+			t.Errorf("%d messages are published, want the one that tests the rights", n)
+		}
+		w.quiet("no answer")
+		store.set(nil)
+		w.expect(started)
+	})
+}
+
 // What is committed while lookups fail is published at once.
 func TestChangesWithoutProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

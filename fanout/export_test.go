@@ -45,7 +45,7 @@ func NewFollower(opts *Options, notify func(auth.Change)) *Follower {
 	if err != nil {
 		panic(err)
 	}
-	f := &Follower{f: newFollower(s, notify)}
+	f := &Follower{f: newFollower(s, notify, func(auth.Hash) {})}
 	rand.Read(f.frame.epoch[:])
 	return f
 }

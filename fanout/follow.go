@@ -27,8 +27,9 @@ import (
 type follower struct {
 	*settings
 	notify  func(auth.Change)
-	refresh time.Duration // how old the last answer may be
-	changed chan struct{} // gets one when check is to be called again
+	forget  func(auth.Hash) // called with a change that is not reported, since the watch is lost
+	refresh time.Duration   // how old the last answer may be
+	changed chan struct{}   // gets one when check is to be called again
 
 	mu         sync.Mutex // held while notify is called
 	streams    map[epoch]*stream
@@ -76,11 +77,12 @@ const (
 	checksPerLost = 10
 )
 
-func newFollower(s *settings, notify func(auth.Change)) *follower {
+func newFollower(s *settings, notify func(auth.Change), forget func(auth.Hash)) *follower {
 	most := refreshAfter * s.lostAfter
 	return &follower{
 		settings: s,
 		notify:   notify,
+		forget:   forget,
 		refresh:  most/2 + mathrand.N(most/2), // so that those that started together do not ask together
 		changed:  make(chan struct{}, 1),
 		streams:  make(map[epoch]*stream),
@@ -178,11 +180,12 @@ func (s *stream) at(publisher time.Duration) time.Time {
 }
 
 func (f *follower) report(hashes []auth.Hash) {
-	if !f.watched {
-		return // there is no copy to discard
-	}
 	for _, hash := range hashes {
-		f.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		if f.watched {
+			f.notify(auth.Change{Kind: auth.RecordChanged, Hash: hash})
+		} else {
+			f.forget(hash)
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ type recent struct {
 	mu      sync.Mutex
 	calls   int // of Watch
 	watched int // of those
-	spell   int // grows whenever it begins or ends to keep records
+	spell   int // grows whenever it begins or ends to keep records, or forgets one
 	records map[auth.Hash]recentRecord
 	swept   time.Time
 }
@@ -83,6 +83,15 @@ func (c *recent) get(hash auth.Hash, now time.Time) *auth.Record {
 		return r.record
 	}
 	return nil
+}
+
+// forget removes a record that was changed. Lookups that are in progress may
+// still return it, so what they return is not kept.
+func (c *recent) forget(hash auth.Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spell++
+	delete(c.records, hash)
 }
 
 // put keeps a record that was asked for at that time in that spell.

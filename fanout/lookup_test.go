@@ -118,6 +118,48 @@ func TestRecentRecordsAtTheEdge(t *testing.T) {
 	})
 }
 
+// After an outage, messages arrive before the watch starts again. What they
+// report is not used again.
+func TestRecentRecordsThatChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, store := newSetup(t), new(counting)
+		var instances []auth.Watcher
+		for range 20 {
+			w := fanout.New(store, s.conn, options())
+			watchOf(t, w).expect(started)
+			instances = append(instances, w)
+		}
+		s.on(func([]byte, func([]byte)) {})
+		s.watch.expect(lost)
+		time.Sleep(time.Minute)
+		s.on(func(m []byte, put func([]byte)) { put(m) })
+		time.Sleep(2 * time.Second) // then they follow the publisher, and some are watched
+		r := insert(t, store)
+		other := insert(t, store)
+		for _, w := range instances {
+			store.asks(t, "before", w, r.Hash, 1)
+		}
+		must(t, s.store.Insert(t.Context(), r)) // this is what the publisher hears of
+		synctest.Wait()
+		for _, w := range instances {
+			store.asks(t, "when it was changed", w, r.Hash, 1)
+			changed := false
+			store.during = func() {
+				if !changed {
+					changed = true
+					other.Revision++
+					s.store.Delete(t.Context(), other.ID, "test")
+					must(t, s.store.Insert(t.Context(), other))
+					synctest.Wait()
+				}
+			}
+			store.asks(t, "when it is changed during the lookup", w, other.Hash, 1)
+			store.during = nil
+			store.asks(t, "afterwards", w, other.Hash, 1)
+		}
+	})
+}
+
 func TestRecentRecordsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := new(counting)

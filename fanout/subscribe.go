@@ -19,7 +19,8 @@ import (
 // While no call of Watch is watched, Lookup uses a record for up to
 // Options.LostAfter after it was read. So a cache, which then asks for every
 // request, does not send all of them to the database. No bound gets longer by
-// this: a cache that is watched may use a record for as long without a proof.
+// this: a cache that is watched may use a record for as long without a proof. A
+// record is not used again when a message says that it was changed.
 //
 // Each call of Watch has a subscription of its own. Watch reports WatchLost
 // while no publisher is known to be complete, for example since none runs. It
@@ -71,7 +72,7 @@ func (w *watcher) Watch(ctx context.Context, notify func(auth.Change)) error {
 				w.recent.count(0, -1)
 			}
 			notify(c)
-		}),
+		}, w.recent.forget),
 		want:    make(chan struct{}, 1),
 		sending: outage{settings: w.settings, what: "publish on " + w.hellos.name},
 	}

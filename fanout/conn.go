@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -121,7 +122,8 @@ func (s *subscription) run(ctx context.Context) error {
 	o := &outage{settings: s.settings, what: "subscribe to " + s.channel}
 	backoff, silence := minBackoff, s.silence
 	for {
-		became, heard, err := s.once(ctx, silence, o)
+		start := time.Now()
+		heard, err := s.once(ctx, silence, o)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -135,7 +137,7 @@ func (s *subscription) run(ctx context.Context) error {
 		if o.failed(err) {
 			return err
 		}
-		if became {
+		if heard || time.Since(start) > maxBackoff { // a connection may be lost as soon as it is there
 			backoff = minBackoff
 		}
 		pause(ctx, backoff)
@@ -143,9 +145,8 @@ func (s *subscription) run(ctx context.Context) error {
 	}
 }
 
-// once subscribes once. It returns whether messages could arrive, whether one
-// did, and why it ended.
-func (s *subscription) once(ctx context.Context, silence time.Duration, o *outage) (became, heard bool, err error) {
+// once subscribes once. It returns whether a message arrived, and why it ended.
+func (s *subscription) once(ctx context.Context, silence time.Duration, o *outage) (heard bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	heardOf := func() {}
@@ -154,26 +155,19 @@ func (s *subscription) once(ctx context.Context, silence time.Duration, o *outag
 		defer limit.Stop()
 		heardOf = func() { limit.Reset(silence) }
 	}
-	var mu sync.Mutex
+	var authentic atomic.Bool // a Conn may call receive after it has returned
 	err = s.conn.Subscribe(ctx, s.channel, func() {
-		mu.Lock()
-		became = true
-		mu.Unlock()
 		o.ok()
 		s.ready()
 	}, func(message []byte) {
 		if !s.receive(message) {
 			return
 		}
-		mu.Lock()
-		heard = true
-		mu.Unlock()
+		authentic.Store(true)
 		heardOf()
 	})
 	if context.Cause(ctx) == errSilent {
 		err = errSilent
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	return became, heard, err
+	return authentic.Load(), err
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,7 +242,7 @@ func TestNotPermittedForAMoment(t *testing.T) {
 func TestCannotWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := errors.New("no triggers")
-		if got := fanout.Publish(t.Context(), hopeless{err: err}, new(broker), options()); !errors.Is(got, err) {
+		if got := fanout.Publish(t.Context(), hopeless{new(keyring.MemoryStore), err}, new(broker), options()); !errors.Is(got, err) {
 			t.Errorf("got error %v, want %v", got, err)
 		}
 	})
@@ -252,6 +254,80 @@ type hopeless struct {
 }
 
 func (h hopeless) Watch(context.Context, func(auth.Change)) error { return h.err }
+
+// A broken Conn says that it is ready, again and again, delivers garbage, and
+// returns at once. It keeps nobody busy and fills no log. What it delivers after
+// it has returned, and after the end, does no harm.
+func TestBrokenConn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, log, store := new(brokenConn), new(lines), new(keyring.MemoryStore)
+		opts := options()
+		opts.Logger = slog.New(slog.NewTextHandler(log, nil))
+		end := publish(t, store, conn, opts)
+		w := watchOf(t, fanout.New(store, conn, opts))
+		time.Sleep(time.Hour)
+		w.quiet("a broken Conn")
+		w.end()
+		end()
+		time.Sleep(time.Minute)
+		// Two subscriptions, with pauses of 2.5 seconds or more.
+		if got := conn.calls.Load(); got > 2*1500 {
+			t.Errorf("Subscribe was called %d times in an hour, want 3,000 at most", got)
+		}
+		if got := strings.Count(log.String(), "\n"); got > 4*1500 {
+			t.Errorf("%d lines are logged in an hour, want 6,000 at most", got)
+		}
+	})
+}
+
+type brokenConn struct{ calls atomic.Int64 }
+
+func (*brokenConn) Publish(context.Context, string, []byte) error { return nil }
+
+func (b *brokenConn) Subscribe(_ context.Context, _ string, ready func(), receive func([]byte)) error {
+	b.calls.Add(1)
+	time.AfterFunc(time.Second, func() { ready(); receive(make([]byte, 100)) })
+	ready()
+	ready()
+	receive(nil)
+	return nil
+}
+
+// A Watcher that reports after the end, or all the time, makes nothing be
+// published after the end.
+func TestLateWatcher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conn, w := new(broker), &lateWatcher{MemoryStore: new(keyring.MemoryStore)}
+		end := publish(t, w, conn, options())
+		watch := watchOf(t, fanout.New(w, conn, options()))
+		watch.expect(started)
+		end()
+		watch.expect(lost)
+		messages := conn.record(changes)
+		w.notify(started)
+		w.notify(auth.Change{Kind: auth.RecordChanged})
+		time.Sleep(time.Minute)
+		if n := len(messages()); n > 0 {
+			t.Errorf("%d messages are published after the end", n)
+		}
+		watch.quiet("after the end of the publisher")
+	})
+}
+
+type lateWatcher struct {
+	*keyring.MemoryStore
+	notify func(auth.Change)
+}
+
+func (w *lateWatcher) Watch(ctx context.Context, notify func(auth.Change)) error {
+	w.notify = notify
+	notify(started)
+	<-ctx.Done()
+	notify(started)
+	time.Sleep(10 * time.Second) // it does not return soon
+	notify(auth.Change{Kind: auth.RecordChanged})
+	return ctx.Err()
+}
 
 // Neither leaves a goroutine, if the broker works, fails or does not answer.
 func TestNoGoroutineIsLeft(t *testing.T) {

@@ -29,7 +29,7 @@ func EncodeHelloAgain(message []byte) (again []byte, ok bool) {
 // long one may be.
 func LargestSealed() (largest, limit int) {
 	f := &frame{hashes: make([]auth.Hash, maxHashes), nonces: make([]nonce, maxNonces)}
-	return len(newChannel("x", []Secret{make(Secret, minSecret)}).seal(f.encode())), maxSealed
+	return len(newChannel("x", "x", []Secret{make(Secret, minSecret)}).seal(f.encode())), maxSealed
 }
 
 // A Follower is a follower of one publisher, whose messages the test makes.

@@ -378,6 +378,21 @@ func newOther(t *testing.T, opts *fanout.Options) [][]byte {
 	return list
 }
 
+// Two APIs that have the same Prefix and Secret by mistake do not mix.
+func TestSamePrefix(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, conn, opts, other := new(keyring.MemoryStore), new(broker), options(), options()
+		opts.Prefix, opts.Realm = "auth:", "a"
+		other.Prefix, other.Realm = "auth:", "b"
+		publish(t, store, conn, other)
+		w := watchOf(t, fanout.New(store, conn, opts))
+		time.Sleep(time.Minute)
+		w.quiet("the publisher of another API")
+		publish(t, store, conn, opts)
+		w.expect(started)
+	})
+}
+
 // Somebody who passes on all messages between two APIs with the same secret
 // makes nobody content with the publisher of the other.
 func TestOtherAPI(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/insigner/auth"
@@ -19,11 +20,11 @@ type channel struct {
 const tagLen = sha256.Size
 
 // newChannel derives a key for the channel from each secret. So a message of one
-// channel is not accepted on another.
-func newChannel(name string, secrets []Secret) *channel {
+// channel or realm is not accepted by another.
+func newChannel(name, realm string, secrets []Secret) *channel {
 	c := &channel{name: name}
 	for _, secret := range secrets {
-		c.keys = append(c.keys, tag(secret, []byte("github.com/insigner/auth/fanout 1 "+name)))
+		c.keys = append(c.keys, tag(secret, fmt.Appendf(nil, "github.com/insigner/auth/fanout 1 %q %q", realm, name)))
 	}
 	return c
 }

@@ -24,7 +24,8 @@ type Options struct {
 	AlsoAccept []Secret
 
 	// Realm names the API, as in auth.Options. APIs that share a broker need
-	// different ones. If empty, "api".
+	// different ones: messages of another are ignored, even if Prefix and
+	// Secret are the same. If empty, "api".
 	Realm string
 
 	// Prefix is what the names of the two channels begin with. They end in
@@ -110,16 +111,15 @@ func (o *Options) settings() (*settings, error) {
 		return nil, fmt.Errorf("Options.MaxLookups %d is negative", o.MaxLookups)
 	}
 	s.every = s.lostAfter / beatsPerLost
-	prefix := o.Prefix
+	realm, prefix := o.Realm, o.Prefix
+	if realm == "" {
+		realm = "api"
+	}
 	if prefix == "" {
-		realm := o.Realm
-		if realm == "" {
-			realm = "api"
-		}
 		prefix = "auth:" + realm + ":"
 	}
-	s.changes = newChannel(prefix+"changes", secrets)
-	s.hellos = newChannel(prefix+"hellos", secrets)
+	s.changes = newChannel(prefix+"changes", realm, secrets)
+	s.hellos = newChannel(prefix+"hellos", realm, secrets)
 	return s, nil
 }
 

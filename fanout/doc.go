@@ -20,17 +20,20 @@
 //
 // As a rule it takes milliseconds. If anything fails, freezes or is cut off, be
 // it the broker, the database, a publisher or the network, a cache that
-// believes itself watched uses no record that was changed longer ago than
-// Options.LostAfter and Options.WatchBound together. That is 20 seconds unless
-// set. LostAfter is for the way from the publisher to the cache, and WatchBound
-// for the way from the database to the publisher.
+// believes itself watched does so for Options.LostAfter at most, which is 5
+// seconds unless set. Only if the Watcher of a publisher falls silent, while the
+// same store answers lookups, may it use a record that was changed longer ago:
+// up to LostAfter and Options.WatchBound together, which is 20 seconds unless
+// set.
 //
 // A client of Redis does not tell that its server is frozen, or that it was
 // disconnected for a moment. So publishers send a beat five times in LostAfter.
-// Each message carries the publisher's epoch, a number, and the time of the
-// publisher. If a number is missing, or the epoch is a new one, the subscriber
-// reports [auth.WatchLost] and [auth.WatchStarted], so that a cache discards its
-// copies. If beats stop, or arrive late, it reports WatchLost.
+// Before each one, the publisher looks a random hash up, which shows that the
+// store answers. Each message carries the publisher's epoch, a number, the time
+// of the publisher, and when that lookup began. If a number is missing, or the
+// epoch is a new one, the subscriber reports [auth.WatchLost] and
+// [auth.WatchStarted], so that a cache discards its copies. If beats stop, or
+// the lookup is LostAfter ago, it reports WatchLost.
 //
 // What is late cannot be told from the numbers alone: a connection may deliver
 // an old message after any time. So a subscriber sends a hello with a random

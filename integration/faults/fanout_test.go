@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -44,14 +45,9 @@ func (c publisherConfig) options() *fanout.Options {
 	return &fanout.Options{Secret: fanoutSecret, LostAfter: c.LostAfter, WatchBound: 2 * (c.Interval + c.Timeout), Logger: quiet}
 }
 
-// bound is what Options.LostAfter and WatchBound promise, plus the delays of a
-// busy machine.
-func (c publisherConfig) bound() time.Duration {
-	if c.LostAfter == 0 {
-		return 20*time.Second + bound
-	}
-	return c.LostAfter + 2*(c.Interval+c.Timeout) + bound
-}
+// bound is what Options.LostAfter promises for each of the faults, plus the
+// delays of a busy machine.
+func (c publisherConfig) bound() time.Duration { return cmp.Or(c.LostAfter, 5*time.Second) + bound }
 
 func servePublisher(text string) {
 	var c publisherConfig
@@ -285,9 +281,10 @@ func (f crowdFault) run(t testing.TB, c *crowd) time.Duration {
 }
 
 // TestFanoutFaults revokes a key while something fails between the database and
-// the caches. All refuse it within the bound.
+// the caches. All refuse it within the bound. The heartbeat of the publishers'
+// watch is too slow to be of help.
 func TestFanoutFaults(t *testing.T) {
-	c := startCrowd(t, 6, publisherConfig{LostAfter: 500 * time.Millisecond, Interval: interval, Timeout: timeout})
+	c := startCrowd(t, 6, publisherConfig{LostAfter: 500 * time.Millisecond, Interval: time.Minute, Timeout: time.Minute})
 	for _, f := range crowdFaults {
 		t.Run(f.name, func(t *testing.T) { t.Logf("refused after %v", f.run(t, c)) })
 	}

@@ -515,7 +515,7 @@ func FuzzFields(f *testing.F) {
 	f.Add(false, 0, int64(time.Second+1), int64(time.Second))
 	f.Add(false, -3, int64(-1), int64(-1))
 	f.Add(false, math.MaxInt, int64(1<<63-1), int64(1<<63-1))
-	f.Fuzz(func(t *testing.T, allowed bool, remaining int, reset, retry int64) {
+	fields := func(t *testing.T, allowed bool, remaining int, reset, retry int64) {
 		l := ratelimit.New(&fake{take: func(context.Context, string, ratelimit.Limit, int) (ratelimit.Usage, error) {
 			return ratelimit.Usage{Allowed: allowed, Remaining: remaining, Reset: time.Duration(reset),
 				RetryAfter: time.Duration(retry)}, nil
@@ -546,5 +546,8 @@ func FuzzFields(f *testing.F) {
 		if got, want := number(t, w.Header(), "Retry-After"), max(up(retry), 1); got != want {
 			t.Errorf("Retry-After is %d for %v, want %d", got, time.Duration(retry), want)
 		}
+	}
+	f.Fuzz(func(t *testing.T, allowed bool, remaining int, reset, retry int64) {
+		synctest.Test(t, func(t *testing.T) { fields(t, allowed, remaining, reset, retry) }) // no stall is an outage there
 	})
 }

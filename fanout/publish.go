@@ -105,7 +105,12 @@ func (p *publisher) run(parent context.Context, w auth.Watcher) error {
 	background.Go(func() { fail(p.hear(ctx)) })
 	background.Go(func() { p.prove(ctx, w) })
 	background.Go(func() {
-		if err := w.Watch(ctx, p.notify); ctx.Err() == nil {
+		err := w.Watch(ctx, func(c auth.Change) {
+			if ctx.Err() == nil { // else the watch ends as it should
+				p.notify(c)
+			}
+		})
+		if ctx.Err() == nil {
 			fail(fmt.Errorf("cannot watch: %w", err))
 		}
 	})

@@ -61,11 +61,3 @@ func (e *RefusedError) Unwrap() []error {
 	}
 	return errs
 }
-
-// Add adds a record that cannot be inserted.
-func (e *RefusedError) Add(index int64, err error) {
-	e.Total++
-	if len(e.Refused) < MaxRefused {
-		e.Refused = append(e.Refused, RefusedRecord{index, err})
-	}
-}

@@ -92,6 +92,9 @@ func TestPublish(t *testing.T) {
 			if !strings.Contains(r.stderr, "publishing changes") {
 				t.Errorf("it logged %q", r.stderr)
 			}
+			if strings.Contains(r.stderr, "WARN") {
+				t.Errorf("it warned, although it was only stopped: %s", r.stderr)
+			}
 			if strings.Contains(r.stderr, "hunter2") {
 				t.Errorf("it logged the password of Redis: %s", r.stderr)
 			}

@@ -115,6 +115,14 @@ func (b *bulk) insert(ctx context.Context, records iter.Seq2[*auth.Record, error
 	return nil
 }
 
+// refuse notes a record that cannot be inserted.
+func (b *bulk) refuse(index int64, err error) {
+	b.refused.Total++
+	if len(b.refused.Refused) < sqlstore.MaxRefused {
+		b.refused.Refused = append(b.refused.Refused, sqlstore.RefusedRecord{Index: index, Err: err})
+	}
+}
+
 // announce tells the calls of Watch of this Store.
 func (b *bulk) announce() {
 	if b.inserted > int64(len(b.hashes)) {
@@ -183,7 +191,7 @@ func (b *bulk) insertBatch(ctx context.Context, batch *batch) error {
 				return err
 			}
 		}
-		b.refused.Add(row.index, why)
+		b.refuse(row.index, why)
 	}
 	if b.opts.Progress != nil {
 		b.opts.Progress(b.inserted)
@@ -255,7 +263,7 @@ func (b *bulk) batches(ctx context.Context, records iter.Seq2[*auth.Record, erro
 				return
 			}
 			if err := next.add(b.store.dialect, index, r); err != nil {
-				b.refused.Add(index, err)
+				b.refuse(index, err)
 				continue
 			}
 			if len(next.rows) == batchRecords || len(next.text) >= batchBytes {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/insigner/auth"
@@ -18,7 +19,8 @@ func newPurge(a *app) *cobra.Command {
 		Short: "Delete the records of keys that ended long ago",
 		Long: `Purge deletes the records of keys that were revoked, or have expired, longer ago
 than --dead-for. Their events stay. With --dry-run it only says how many these
-are.
+are. It refuses to work if the clock of this machine and that of the server
+differ by more than a minute.
 
 It asks first, with the number of keys. Without a terminal and without --yes
 nothing is changed, and the exit code is 2. It goes on over single failures.`,
@@ -35,11 +37,14 @@ nothing is changed, and the exit code is 2. It goes on over single failures.`,
 				return wrongUsage("--dead-for is zero")
 			}
 			before, _ := after(a.now(), deadFor, -1)
-			s, err := a.open(c.Context())
+			ctx := c.Context()
+			s, err := a.open(ctx)
 			if err != nil {
 				return err
 			}
-			ctx := c.Context()
+			if err := s.agreesOnTime(ctx, a.now()); err != nil {
+				return err
+			}
 			dead := func(r *auth.Record) bool {
 				end := endOf(r, a.now())
 				return !end.IsZero() && end.Before(before)
@@ -86,4 +91,20 @@ func endOf(r *auth.Record, now time.Time) time.Time {
 		end = r.ExpiresAt
 	}
 	return end
+}
+
+// agreesOnTime returns an error if the clock of the server is far from now. With
+// a clock that is ahead, keys that still work would seem to have ended.
+func (s *session) agreesOnTime(ctx context.Context, now time.Time) error {
+	if s.kind != "postgres" {
+		return nil // there is no other clock
+	}
+	var clock time.Time
+	if err := s.db.QueryRowContext(ctx, "SELECT clock_timestamp()").Scan(&clock); err != nil {
+		return unavailable(err)
+	}
+	if ahead := now.Sub(clock).Round(time.Second); ahead.Abs() > time.Minute {
+		return failf("nothing was deleted: the clock of this machine is %v ahead of that of the server", ahead)
+	}
+	return nil
 }

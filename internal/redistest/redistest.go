@@ -278,15 +278,7 @@ func StartSentinel(t testing.TB) (primary, replica, sentinel *Server) {
 	t.Helper()
 	primary = Start(t)
 	replica = Start(t, "--replicaof", "127.0.0.1", strconv.Itoa(primary.port))
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		info, err := replica.Do("INFO", "replication")
-		if strings.Contains(info, "master_link_status:up") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("redistest: the replica does not follow: %v: %s", err, info)
-		}
-	}
+	replica.says(t, "master_link_status:up", "INFO", "replication")
 	sentinel = Start(t) // for a free port
 	sentinel.Kill()
 	sentinel.config = filepath.Join(sentinel.dir, "sentinel.conf")
@@ -299,5 +291,22 @@ func StartSentinel(t testing.TB) (primary, replica, sentinel *Server) {
 	if err := sentinel.Restart(); err != nil {
 		t.Fatal("redistest: ", err)
 	}
+	// It asks the primary for replicas, and cannot fail over to one that it does not know.
+	sentinel.says(t, "\nslave-priority\n100\n", "SENTINEL", "REPLICAS", "primary")
+	sentinel.says(t, "\nmaster-link-status\nok\n", "SENTINEL", "REPLICAS", "primary")
 	return primary, replica, sentinel
+}
+
+// says waits until the answer to a command has a text.
+func (s *Server) says(t testing.TB, text string, command ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		out, err := s.Do(command...)
+		if strings.Contains(out, text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("redistest: %v does not answer %q, but: %v: %s", command, text, err, out)
+		}
+	}
 }

@@ -59,7 +59,7 @@ func TestSentinel(t *testing.T) {
 	at := func(s *redistest.Server) string { return strings.ReplaceAll(s.Addr(), ":", "\n") }
 	do(t, sentinel, at(primary), "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "primary")
 	primary.Kill()
-	for {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		got, err := sentinel.Do("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "primary")
 		if err != nil {
 			t.Fatal(err)
@@ -67,7 +67,9 @@ func TestSentinel(t *testing.T) {
 		if got == at(replica) {
 			break
 		}
-		time.Sleep(50 * time.Millisecond)
+		if time.Now().After(deadline) {
+			t.Fatalf("the primary is still %q", got)
+		}
 	}
 	do(t, replica, "OK", "SET", "k", "v")
 }

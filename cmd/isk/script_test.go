@@ -50,6 +50,7 @@ func scripts(t *testing.T, kind string, database func(dir string) string) {
 			e.Setenv("ISK_DATABASE_URL", database(e.WorkDir))
 			e.Setenv("DATABASE", kind)
 			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", "atexit_sleep_ms=10") // else each process sleeps for a second at its end
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
